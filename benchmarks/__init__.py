@@ -1,0 +1,1 @@
+"""Benchmarks: each prints one JSON line of figures beside a baseline of the same run; `livefeed bench NAME --json`."""

@@ -1,0 +1,122 @@
+"""Trending lists: what is watched most right now, newer and better liked things first.
+
+    trending_score = views_1h x recency_weight x engagement_multiplier
+    recency_weight = max(0.1, 0.5 ** (age_hours / 24))       age since publication or going live; 0.1 when unknown
+    engagement_multiplier = 0.5 + like_ratio + completion_rate   both shrunk, so a new item stands at 1.0
+
+Below every item with a view in the hour come those with plays in the day, below these the newest: two terms that are too
+small to change the order above them. So a list is never empty while the catalogue is not.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from events.schema import ContentType, Surface
+from features.definitions import BY_ENTITY, HOUR, LEASE_S, Entity
+from features.state import EntityState
+from features.store import OnlineStore
+
+HALF_LIFE_H = 24.0
+RECENCY_FLOOR = 0.1
+LIST_SIZE = 500  # items a list keeps: the candidates of a request
+ACTIVE_ITEMS = 5000  # items that may be listed: those viewed or published last
+# The smallest score with a view is 1 x 0.1 x 0.5; each fallback stays below what it must not overtake.
+DAY_TERM, NEWEST_TERM = 1e-2, 1e-6
+_NEEDED = (
+    "views_1h", "play_count_24h", "like_ratio", "completion_rate", "published_at", "content_type", "shown", "heartbeat_at",
+)  # fmt: skip
+_FEATURES = tuple(feature for feature in BY_ENTITY[Entity.ITEM] if feature.name in _NEEDED)
+ALL = "ALL"
+LISTS = (ALL, *ContentType)
+
+
+def recency_weight(age_h: float | None) -> float:
+    """Halves every 24 hours, never below a tenth."""
+    if age_h is None:
+        return RECENCY_FLOOR
+    return max(RECENCY_FLOOR, float(0.5 ** (max(age_h, 0.0) / HALF_LIFE_H)))
+
+
+def trending_score(item: Mapping[str, Any], now: float) -> float:
+    """The score of an item from its feature values as of `now` (epoch seconds)."""
+    published = item["published_at"]
+    age_h = None if published is None else (now - published) / HOUR
+    day, fresh = item["play_count_24h"], 0.0 if age_h is None else 1.0 / (1.0 + max(age_h, 0.0))
+    multiplier = 0.5 + item["like_ratio"] + item["completion_rate"]
+    return float(
+        item["views_1h"] * recency_weight(age_h) * multiplier + DAY_TERM * day / (1.0 + day) + NEWEST_TERM * fresh
+    )
+
+
+def can_be_listed(item: Mapping[str, Any], now: float) -> bool:
+    """Whether an item may be shown: published and not taken back, or a room that holds its lease."""
+    if not item["shown"]:
+        return False
+    beat = item["heartbeat_at"]
+    return item["content_type"] != ContentType.LIVE or (beat is not None and beat + LEASE_S > now)
+
+
+class Trending:
+    """Keeps the states of the items that may be listed, and writes the lists from them."""
+
+    def __init__(self, store: OnlineStore) -> None:
+        self._store = store
+        self._states: dict[str, EntityState] = {}
+        self._seen_at: dict[str, float] = {}
+        self._restored = False
+
+    def refresh(self, touched: Mapping[str, float], *, now: float) -> dict[str, int]:
+        """Read the touched items again and write every list; returns the lists' lengths. `touched` is item -> event time."""
+        self._restore(now)
+        for item_id, at in touched.items():
+            self._seen_at[item_id] = max(at, self._seen_at.get(item_id, at))
+        self._read(list(touched))
+        self._forget()
+        scores = self._scores(now)
+        # Features do not tell surfaces apart yet: every surface gets the platform's list.
+        for surface in Surface:
+            for name in LISTS:
+                self._store.set_trending(f"{surface}:{name}", scores[name])
+        return {name: len(found) for name, found in scores.items()}
+
+    def _restore(self, now: float) -> None:
+        """After a start: what was listed before is a candidate again."""
+        if self._restored:
+            return
+        for name in LISTS:
+            for item_id, _ in self._store.trending(f"{Surface.HOME}:{name}", LIST_SIZE):
+                self._seen_at[item_id] = now
+        self._read(list(self._seen_at))
+        self._restored = True
+
+    def _read(self, item_ids: list[str]) -> None:
+        for item_id, state in zip(item_ids, self._store.read(Entity.ITEM, item_ids) if item_ids else (), strict=True):
+            self._states[item_id] = {name: state[name] for name in _NEEDED if name in state}
+
+    def _forget(self) -> None:
+        surplus = len(self._seen_at) - ACTIVE_ITEMS
+        if surplus > 0:
+            for item_id in sorted(self._seen_at, key=self._seen_at.__getitem__)[:surplus]:
+                del self._seen_at[item_id]
+                self._states.pop(item_id, None)
+
+    def _scores(self, now: float) -> dict[str, dict[str, float]]:
+        found: dict[str, dict[str, float]] = {name: {} for name in LISTS}
+        for item_id, state in self._states.items():
+            item = _values(state, now)
+            if can_be_listed(item, now):
+                score = trending_score(item, now)
+                found[ALL][item_id] = found[item["content_type"]][item_id] = score
+        return {name: _best(scores) for name, scores in found.items()}
+
+
+def _values(state: EntityState, now: float) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for feature in _FEATURES:
+        got = feature.aggregate.finish(state[feature.name], now) if feature.name in state else None
+        out[feature.name] = feature.default if got is None else got
+    return out
+
+
+def _best(scores: Mapping[str, float]) -> dict[str, float]:
+    return dict(sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:LIST_SIZE])

@@ -1,0 +1,23 @@
+"""The code location: `dagster dev -m dagster_project.definitions`, or the Dagster part of the stack."""
+
+import dagster as dg
+
+from dagster_project.assets.events import events_stored
+from dagster_project.assets.features import feature_tables, samples
+from dagster_project.assets.models import candidate, verdict
+from dagster_project.assets.monitoring import drift_report
+from dagster_project.assets.releases import deployment, registered_release
+from dagster_project.checks import CHECKS
+from dagster_project.jobs import automation, every_15_minutes, learn
+from dagster_project.resources import Platform
+
+defs = dg.Definitions(
+    assets=[events_stored, feature_tables, samples, candidate, verdict, drift_report, registered_release, deployment],
+    asset_checks=list(CHECKS),
+    jobs=[learn],
+    schedules=[every_15_minutes],
+    sensors=[automation],
+    resources={"platform": Platform()},
+    # One process a run: a process a step would start Spark and import TensorFlow again and again on two cores.
+    executor=dg.in_process_executor,
+)

@@ -1,0 +1,113 @@
+"""What the model sees for one request and one item: a flat map of named feature values, logged with the impression.
+
+The proxy builds it from the online store, the sample build from replayed history; both call `snapshot`, so a name means one
+thing. Names are `<entity>.<feature>`, `cross.<name>` for what needs both sides, `context.<name>` for the request.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from events.schema import ContentType, FeatureValue, Surface
+from features.definitions import DAY, HOUR, Entity
+from features.state import EntityState, pair_id, values
+from features.store import OnlineStore
+
+_USER = (
+    "preferred_language", "recent_positive", "recent_negative", "recent_media_7d", "top_categories_7d", "plays_7d",
+    "plays", "satisfaction", "like_ratio", "completion_rate",
+)  # fmt: skip
+_ITEM = (
+    "content_type", "category", "tags", "language", "creator_id", "duration_s", "views_1h", "play_count_24h", "plays",
+    "satisfaction", "like_ratio", "completion_rate", "avg_watch_s", "current_viewers", "interactions_15m",
+)  # fmt: skip
+_CREATOR = ("subscribers", "plays", "satisfaction")
+AFFINITY_DEFAULT = 0.6  # the mean strength per start, as the definitions' prior
+
+
+class Known(NamedTuple):
+    """Feature values of one request and one item, by entity, each as `features.state.values` returns them."""
+
+    user: Mapping[str, Any]
+    item: Mapping[str, Any]
+    creator: Mapping[str, Any]
+    pair: Mapping[str, Any]
+
+
+def item_key(item_id: str, item: Mapping[str, Any]) -> str:
+    """The id that embeddings and id lists use: the item's own for media, the host's for a room."""
+    return str(item["creator_id"]) if item["content_type"] == ContentType.LIVE else item_id
+
+
+def preferred_content_type(content_types_7d: Sequence[str]) -> str:
+    """VIDEO or AUDIO when only that was started in 7 days, else MIXED."""
+    media = {kind for kind in content_types_7d if kind != ContentType.LIVE}
+    return media.pop() if len(media) == 1 else "MIXED"
+
+
+def _plain(value: Any) -> FeatureValue:
+    """A value as the event schema carries it: floats, words, word lists, maps."""
+    if isinstance(value, (bool, int)):
+        return float(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _cross(item_id: str, known: Known, now: float) -> dict[str, FeatureValue]:
+    """What needs viewer and item together; gaps in hours, capped at 30 days, -1 for never."""
+    affinity: Mapping[str, float] = known.user["tag_affinity"]
+    tags = known.item["tags"] or [known.item["category"]]
+    met = [affinity[tag] for tag in tags if tag in affinity]
+    last = known.pair["last_watch_at"]
+    published = known.item["published_at"]
+    return {
+        "cross.tag_affinity": sum(met) / len(met) if met else AFFINITY_DEFAULT,
+        "cross.tags_met": len(met) / len(tags),
+        "cross.language_match": float(known.item["language"] == known.user["preferred_language"]),
+        "cross.follows": float(known.item["creator_id"] in known.user["follows"]),
+        "cross.creator_watches": float(known.pair["watches"]),
+        "cross.creator_gap_h": -1.0 if last is None else min(max(now - last, 0.0), 30 * DAY) / HOUR,
+        "cross.seen_recently": float(item_key(item_id, known.item) in known.user["recent_media_7d"]),
+        "item.publish_age_hours": -1.0 if published is None else max(now - published, 0.0) / HOUR,
+    }
+
+
+def snapshot(
+    user_id: str, item_id: str, known: Known, *, now: float, surface: Surface, position: int = 0
+) -> dict[str, FeatureValue]:
+    """All features of one (request, item) as of `now` (epoch seconds)."""
+    out: dict[str, FeatureValue] = {
+        "user.user_id": user_id,
+        "user.preferred_content_type": preferred_content_type(known.user["content_types_7d"]),
+        "item.item_key": item_key(item_id, known.item),
+        "context.surface": str(surface),
+        "context.position": float(position),
+    }
+    for prefix, names, side in (
+        ("user", _USER, known.user),
+        ("item", _ITEM, known.item),
+        ("creator", _CREATOR, known.creator),
+    ):
+        for name in names:
+            out[f"{prefix}.{name}"] = _plain(side[name])
+    return out | _cross(item_id, known, now)
+
+
+def read_known(
+    store: OnlineStore, user_id: str, item_ids: Sequence[str], *, now: float, user_state: EntityState | None = None
+) -> list[Known]:
+    """Feature values of one viewer and many items, in the order of `item_ids`: one read an entity kind."""
+    user = values(Entity.USER, store.read(Entity.USER, [user_id])[0] if user_state is None else user_state, now)
+    items = [values(Entity.ITEM, state, now) for state in store.read(Entity.ITEM, item_ids)]
+    creators = list(dict.fromkeys(str(item["creator_id"]) for item in items))
+    creator_values = {
+        one: values(Entity.CREATOR, state, now)
+        for one, state in zip(creators, store.read(Entity.CREATOR, creators), strict=True)
+    }
+    pairs = {
+        one: values(Entity.PAIR, state, now)
+        for one, state in zip(
+            creators, store.read(Entity.PAIR, [pair_id(user_id, one) for one in creators]), strict=True
+        )
+    }
+    return [
+        Known(user, item, creator_values[str(item["creator_id"])], pairs[str(item["creator_id"])]) for item in items
+    ]

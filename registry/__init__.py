@@ -1,0 +1,1 @@
+"""Room 3, what we trained: manifests, the MLflow store, lines, releases and verdicts."""

@@ -1,0 +1,75 @@
+"""What one release pins: line, versions of both models, item index, encoder, formula, and the data that trained them.
+
+On disk a release is a folder `<releases>/<name>/` with manifest.json, encoder.json, index.npz (item ids, embeddings,
+attributes) and the two SavedModels under models/; `<releases>/live.json` names the release in traffic.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from registry.errors import BadManifest
+
+MANIFEST = "manifest.json"
+ENCODER = "encoder.json"
+INDEX = "index.npz"
+LIVE = "live.json"
+TWO_TOWER, RANKER = "two_tower", "ranker"
+# One score from the objectives: sum of weight x probability. A formula is configuration and part of the release.
+DEFAULT_FORMULA: dict[str, float] = {"click": 1.0, "completion": 1.0, "like": 1.0}
+
+
+class Manifest(Struct, frozen=True, kw_only=True):
+    """A release, by value."""
+
+    line: str
+    version: int  # of both served models: `models/<two_tower|ranker>/<version>/`
+    created_at: str  # ISO 8601, UTC
+    objectives: tuple[str, ...]
+    formula: dict[str, float]
+    tables: dict[str, int]  # offline table -> version (time travel) that trained it
+    metrics: dict[str, float]
+    dials: dict[str, dict[str, float | int | str | bool]]  # training configurations, whole
+    mlflow_run: str = ""
+    data_until: str = ""  # ISO 8601 event time of the newest training sample
+
+    @property
+    def name(self) -> str:
+        """Folder and log name of the release."""
+        return f"{self.line}-{self.version}"
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write manifest.json into a release folder."""
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a release folder's manifest; BadManifest names the file."""
+    path = folder / MANIFEST
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise BadManifest(f"release manifest {path} cannot be read: {error}") from None
+
+
+def point_live(releases: Path, labels: Mapping[str, str]) -> None:
+    """Name the releases in traffic by label (`stable`, later `canary`), atomically."""
+    scratch = releases / f".{LIVE}.{os.getpid()}"
+    scratch.write_text(json.dumps(dict(labels)), encoding="utf-8")
+    scratch.replace(releases / LIVE)
+
+
+def read_live(releases: Path) -> dict[str, str]:
+    """Releases in traffic by label; empty before the first deployment."""
+    try:
+        body = json.loads((releases / LIVE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise BadManifest(f"{releases / LIVE} cannot be read: {error}") from None
+    return {str(label): str(name) for label, name in body.items()}

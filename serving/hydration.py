@@ -1,0 +1,85 @@
+"""What is known for one request: the viewer read from the store, items and creators from the catalogue kept in process."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from features.definitions import Entity
+from features.snapshot import Known, preferred_content_type
+from features.state import EntityState, pair_id, values
+from features.store import OnlineStore
+from serving.catalogue import CatalogueView, Item
+
+REMEMBERED = 10_000  # viewers whose last state is kept for when the store is gone
+NO_ITEM = values(Entity.ITEM, {}, 0.0)
+NO_CREATOR = values(Entity.CREATOR, {}, 0.0)
+NO_PAIR = values(Entity.PAIR, {}, 0.0)
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """The viewer's feature values as of the request."""
+
+    user_id: str
+    values: Mapping[str, Any]
+
+    @property
+    def cold(self) -> bool:
+        """Never played anything, as far as is known."""
+        return not self.values["plays"] and not self.values["recent_positive"]
+
+    @property
+    def preferred(self) -> str:
+        """VIDEO, AUDIO or MIXED."""
+        return preferred_content_type(self.values["content_types_7d"])
+
+    def alone(self) -> Known:
+        """The viewer beside an item of which nothing is known: the user's side of a snapshot."""
+        return Known(self.values, NO_ITEM, NO_CREATOR, NO_PAIR)
+
+
+class Hydration:
+    """Reads viewers and what they have with creators; remembers the last viewers. Safe among threads."""
+
+    def __init__(self, store: OnlineStore) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._last: OrderedDict[str, EntityState] = OrderedDict()
+
+    def viewer(self, user_id: str, now: float) -> Viewer:
+        """The viewer as the store has her now; StoreUnavailable when it does not answer."""
+        state = self._store.read(Entity.USER, [user_id])[0]
+        with self._lock:
+            self._last[user_id] = state
+            self._last.move_to_end(user_id)
+            if len(self._last) > REMEMBERED:
+                self._last.popitem(last=False)
+        return Viewer(user_id, values(Entity.USER, state, now))
+
+    def last_known(self, user_id: str, now: float) -> Viewer:
+        """The viewer as last read, or one of whom nothing is known."""
+        with self._lock:
+            state = self._last.get(user_id, {})
+        return Viewer(user_id, values(Entity.USER, state, now))
+
+    def live_rooms(self, now: float) -> list[str]:
+        """Rooms whose lease holds."""
+        return self._store.live_rooms(now)
+
+    def pairs(self, user_id: str, creators: Sequence[str], now: float) -> dict[str, Mapping[str, Any]]:
+        """Pair values by creator, for those the viewer has watched."""
+        states = self._store.read(Entity.PAIR, [pair_id(user_id, one) for one in creators]) if creators else []
+        return {one: values(Entity.PAIR, state, now) for one, state in zip(creators, states, strict=True) if state}
+
+
+def known_of(
+    viewer: Viewer, items: Sequence[Item], view: CatalogueView, pairs: Mapping[str, Mapping[str, Any]], now: float
+) -> list[Known]:
+    """What `features.snapshot.read_known` gives for these items, without reading them again."""
+    creators = {item.creator_id: view.creator(item.creator_id).values(now) for item in items}
+    return [
+        Known(viewer.values, item.held.values(now), creators[item.creator_id], pairs.get(item.creator_id, NO_PAIR))
+        for item in items
+    ]

@@ -1,0 +1,196 @@
+"""TensorFlow Serving's messages as bytes, by hand: Predict and GetModelStatus, with numpy arrays for tensors.
+
+Importing the published stubs imports all of TensorFlow (0.7 GB), and protobuf objects copy every tensor twice. Field numbers
+are those of tensorflow_serving/apis/{model,predict,get_model_status}.proto and tensorflow/core/framework/tensor.proto; the
+tests compare every message with the published stubs.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.errors import ModelRefused
+
+Tensor = npt.NDArray[Any]
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+# DataType numbers of tensorflow/core/framework/types.proto that models of ours take and give.
+DTYPES: dict[int, np.dtype[Any]] = {
+    1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dtype("<i4"), 9: np.dtype("<i8"), 10: np.dtype("bool"),
+}  # fmt: skip
+_NUMBER_OF = {dtype: number for number, dtype in DTYPES.items()}
+TENSOR_CONTENT = 4
+# TensorProto's typed fields: their bytes are the array's own (packed fixed width) or varints.
+_FIXED_VALUES: dict[int, np.dtype[Any]] = {5: np.dtype("<f4"), 6: np.dtype("<f8")}
+_VARINT_VALUES = frozenset({7, 10, 11})
+STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
+
+
+class VersionStatus(NamedTuple):
+    """One version of a model on the server; `error` is empty unless it failed to load."""
+
+    version: int
+    state: str
+    error: str
+
+
+class BadMessage(ValueError):
+    """Bytes that are not the message they should be."""
+
+
+def varint(number: int) -> bytes:
+    """A base-128 varint; negative numbers as 64-bit two's complement."""
+    number &= (1 << 64) - 1
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def field(number: int, body: bytes) -> bytes:
+    """A length-delimited field."""
+    return varint(number << 3 | BYTES) + varint(len(body)) + body
+
+
+def _int_field(number: int, value: int) -> bytes:
+    return varint(number << 3 | VARINT) + varint(value)
+
+
+def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        if at >= len(data) or shift > 63:
+            raise BadMessage("a varint does not end")
+        byte = data[at]
+        at += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, at
+        shift += 7
+
+
+def fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
+    """Every (field number, wire type, value) of a message, in order."""
+    at = 0
+    while at < len(data):
+        tag, at = _read_varint(data, at)
+        kind = tag & 7
+        if kind == VARINT:
+            number, at = _read_varint(data, at)
+            yield tag >> 3, kind, number
+            continue
+        if kind == BYTES:
+            size, at = _read_varint(data, at)
+        elif kind in (FIXED32, FIXED64):
+            size = 4 if kind == FIXED32 else 8
+        else:
+            raise BadMessage(f"wire type {kind} is not used here")
+        if at + size > len(data):
+            raise BadMessage("a field is longer than its message")
+        yield tag >> 3, kind, data[at : at + size]
+        at += size
+
+
+def _signed(number: int) -> int:
+    return number - (1 << 64) if number >= 1 << 63 else number
+
+
+def encode_tensor(array: Tensor) -> bytes:
+    """A TensorProto that holds the array as `tensor_content`; ModelRefused for a type models of ours do not take."""
+    array = np.ascontiguousarray(array)
+    number = _NUMBER_OF.get(array.dtype)
+    if number is None:
+        raise ModelRefused(f"tensors of type {array.dtype} are not sent; allowed are {', '.join(map(str, _NUMBER_OF))}")
+    shape = b"".join(field(2, _int_field(1, size)) for size in array.shape)
+    return _int_field(1, number) + field(2, shape) + field(TENSOR_CONTENT, array.tobytes())
+
+
+def _decode_shape(data: memoryview) -> list[int]:
+    sizes = []
+    for number, _, value in fields(data):
+        if number == 2 and isinstance(value, memoryview):
+            sizes.append(next((_signed(v) for n, _, v in fields(value) if n == 1 and isinstance(v, int)), 0))
+    return sizes
+
+
+def _varints(data: memoryview) -> list[int]:
+    out, at = [], 0
+    while at < len(data):
+        number, at = _read_varint(data, at)
+        out.append(_signed(number))
+    return out
+
+
+def decode_tensor(data: memoryview) -> Tensor:
+    """The array of a TensorProto, from `tensor_content` or its typed field; BadMessage when size and shape do not fit."""
+    dtype: np.dtype[Any] | None = None
+    shape: list[int] = []
+    parts: list[Tensor] = []
+    for number, _, value in fields(data):
+        if number == 1 and isinstance(value, int):
+            dtype = DTYPES.get(value)
+        elif number == 2 and isinstance(value, memoryview):
+            shape = _decode_shape(value)
+        elif number == TENSOR_CONTENT and isinstance(value, memoryview) and dtype is not None:
+            parts.append(np.frombuffer(value, dtype))
+        elif number in _FIXED_VALUES and isinstance(value, memoryview):
+            parts.append(np.frombuffer(value, _FIXED_VALUES[number]))
+        elif number in _VARINT_VALUES:
+            parts.append(np.array([_signed(value)] if isinstance(value, int) else _varints(value)))
+    if dtype is None:
+        raise BadMessage("a tensor has no type, or one that is not read here")
+    flat = np.concatenate(parts).astype(dtype, copy=False) if parts else np.zeros(0, dtype)
+    wanted = int(np.prod(shape, dtype=np.int64))
+    if 0 < flat.size < wanted:  # TensorProto may leave out the repetition of its last value
+        flat = np.concatenate([flat, np.full(wanted - flat.size, flat[-1], dtype)])
+    if flat.size != wanted:
+        raise BadMessage(f"a tensor of shape {shape} came with {flat.size} values")
+    return flat.reshape(shape)
+
+
+def model_spec(name: str, *, version: int | None = None, signature: str = "") -> bytes:
+    """A ModelSpec; without a version the server answers with its newest."""
+    out = field(1, name.encode())
+    if version is not None:
+        out += field(2, _int_field(1, version))
+    return out + (field(3, signature.encode()) if signature else b"")
+
+
+def predict_request(spec: bytes, inputs: Mapping[str, Tensor]) -> bytes:
+    """A PredictRequest."""
+    entries = (field(1, name.encode()) + field(2, encode_tensor(array)) for name, array in inputs.items())
+    return field(1, spec) + b"".join(field(2, entry) for entry in entries)
+
+
+def predict_response(data: bytes) -> dict[str, Tensor]:
+    """The output tensors of a PredictResponse by name."""
+    out: dict[str, Tensor] = {}
+    for number, _, entry in fields(memoryview(data)):
+        if number == 1 and isinstance(entry, memoryview):
+            parts = {n: v for n, _, v in fields(entry) if isinstance(v, memoryview)}
+            out[bytes(parts.get(1, b"")).decode()] = decode_tensor(parts.get(2, memoryview(b"")))
+    return out
+
+
+def status_request(name: str) -> bytes:
+    """A GetModelStatusRequest for every version of a model."""
+    return field(1, model_spec(name))
+
+
+def status_response(data: bytes) -> list[VersionStatus]:
+    """The versions of a GetModelStatusResponse."""
+    found = [value for number, _, value in fields(memoryview(data)) if number == 1]
+    return [_version_status(value) for value in found if isinstance(value, memoryview)]
+
+
+def _version_status(data: memoryview) -> VersionStatus:
+    version, state, error = 0, 0, ""
+    for number, _, value in fields(data):
+        if isinstance(value, int):
+            version, state = (_signed(value), state) if number == 1 else (version, value)
+        elif number == 3:
+            error = next((bytes(v).decode() for n, _, v in fields(value) if n == 2 and isinstance(v, memoryview)), "")
+    return VersionStatus(version, STATES.get(state, "UNKNOWN"), error)

@@ -1,0 +1,11 @@
+"""A server for SavedModels that speaks TensorFlow Serving's gRPC, for machines without its binary or image.
+
+Behaviour, flags and error texts follow tensorflow_model_server 2.21; the differences are: it binds loopback only, its port
+opens although a model has no version yet, and what is not here answers UNIMPLEMENTED.
+"""
+
+import os
+
+# Before TensorFlow loads anywhere in this process: the platform's models are made with the Keras that TFRS speaks.
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

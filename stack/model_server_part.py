@@ -1,0 +1,51 @@
+"""The model server as a part: a configuration that names the platform's models, and the command that serves them."""
+
+from pathlib import Path
+
+from registry.manifest import RANKER, TWO_TOWER
+from settings import Settings
+from stack.part import Part, listens, python
+
+MODELS = (TWO_TOWER, RANKER)
+CONFIG = "models.config"
+
+
+def part(settings: Settings) -> Part:
+    """The server; a model whose folder is still empty is waited for while it serves the rest."""
+    config = settings.models / CONFIG
+    command = python(
+        "stack.model_server",
+        f"--port={settings.model_server_port}",
+        f"--model_config_file={config}",
+        "--model_config_file_poll_wait_seconds=1",
+        "--allow_version_labels_for_unavailable_models=true",
+        # Versions are published whole by a rename: one that does not load now will not load in a minute.
+        "--max_num_load_retries=0",
+    )
+    return Part(
+        name="model-server",
+        command=command,
+        log=settings.logs / "model-server.log",
+        ports=(settings.model_server_port,),
+        ready=lambda: listens(settings.host, settings.model_server_port),
+        prepare=lambda: write_first_config(config),
+        look=f"{settings.host}:{settings.model_server_port} (gRPC)",
+    )
+
+
+def write_first_config(path: Path) -> None:
+    """Write the configuration if there is none; a deployment may since have written another, which stays."""
+    for name in MODELS:
+        # A missing folder would make every poll give up, for all models.
+        (path.parent / name).mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        return
+    # Two versions: requests of the release before go on while the proxies move to the new one.
+    rows = "".join(
+        f'  config {{ name: "{name}" base_path: "{path.parent / name}" model_platform: "tensorflow" '
+        "model_version_policy { latest { num_versions: 2 } } }\n"
+        for name in MODELS
+    )
+    draft = path.with_suffix(".draft")
+    draft.write_text(f"model_config_list {{\n{rows}}}\n")
+    draft.replace(path)

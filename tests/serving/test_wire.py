@@ -1,0 +1,110 @@
+"""The wire form against TensorFlow Serving's published messages, and what is not a message."""
+
+import contextlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving import wire
+from serving.errors import ModelRefused
+
+ARRAYS = [
+    np.arange(6, dtype=np.float32).reshape(2, 3) / 7,
+    np.array([[1, -2], [2**62, -(2**62)]], np.int64),
+    np.array([3, -4], np.int32),
+    np.array([0.5], np.float64),
+    np.array([True, False]),
+    np.zeros((0, 4), np.float32),
+    np.float32(2.5).reshape(()),
+]
+
+
+@pytest.mark.parametrize("array", ARRAYS, ids=lambda a: f"{a.dtype}{a.shape}")
+def test_tensors_are_tensorflows(array: np.ndarray) -> None:
+    import tensorflow as tf
+    from tensorflow.core.framework import tensor_pb2
+
+    ours = tf.make_ndarray(tensor_pb2.TensorProto.FromString(wire.encode_tensor(array)))
+    np.testing.assert_array_equal(ours, array)
+    assert ours.dtype == array.dtype
+    for proto in (tf.make_tensor_proto(array), typed_fields(array)):
+        got = wire.decode_tensor(memoryview(proto.SerializeToString()))
+        np.testing.assert_array_equal(got, array)
+        assert (got.dtype, got.shape) == (array.dtype, array.shape)
+
+
+def typed_fields(array: np.ndarray):
+    """The same tensor in float_val, int64_val and the like, as TensorFlow Serving answers."""
+    import tensorflow as tf
+
+    proto = tf.make_tensor_proto(array[..., :0] if array.ndim else array)
+    proto.tensor_shape.CopyFrom(tf.TensorShape(array.shape).as_proto())
+    proto.tensor_content = b""
+    name = {
+        "float32": "float_val",
+        "float64": "double_val",
+        "int32": "int_val",
+        "int64": "int64_val",
+        "bool": "bool_val",
+    }
+    field = getattr(proto, name[str(array.dtype)])
+    del field[:]
+    field.extend(array.ravel().tolist())
+    return proto
+
+
+def test_a_repeated_last_value_may_be_left_out() -> None:
+    import tensorflow as tf
+
+    proto = tf.make_tensor_proto(1.5, shape=[2, 2])
+    np.testing.assert_array_equal(
+        wire.decode_tensor(memoryview(proto.SerializeToString())), np.full((2, 2), 1.5, np.float32)
+    )
+
+
+def test_requests_and_answers_are_the_published_messages() -> None:
+    from tensorflow_serving.apis import get_model_status_pb2, predict_pb2
+
+    inputs = {"item_key": np.array([1, 2], np.int64), "item_num": np.ones((2, 3), np.float32)}
+    spec = wire.model_spec("ranker", version=7, signature="rank")
+    request = predict_pb2.PredictRequest.FromString(wire.predict_request(spec, inputs))
+    assert (request.model_spec.name, request.model_spec.version.value, request.model_spec.signature_name) == (
+        "ranker",
+        7,
+        "rank",
+    )
+    assert set(request.inputs) == set(inputs)
+    answer = predict_pb2.PredictResponse()
+    answer.model_spec.name = "ranker"
+    answer.outputs["scores"].dtype = 1
+    for size in (2, 1):
+        answer.outputs["scores"].tensor_shape.dim.add().size = size
+    answer.outputs["scores"].float_val.extend([0.25, 0.75])
+    got = wire.predict_response(answer.SerializeToString())
+    np.testing.assert_array_equal(got["scores"], np.array([[0.25], [0.75]], np.float32))
+    asked = get_model_status_pb2.GetModelStatusRequest.FromString(wire.status_request("ranker"))
+    assert asked.model_spec.name == "ranker"
+    assert not asked.model_spec.HasField("version")
+    status = get_model_status_pb2.GetModelStatusResponse()
+    status.model_version_status.add(version=3, state=30)
+    failed = status.model_version_status.add(version=2, state=50)
+    failed.status.error_code = 3
+    failed.status.error_message = "no graph"
+    assert wire.status_response(status.SerializeToString()) == [
+        wire.VersionStatus(3, "AVAILABLE", ""),
+        wire.VersionStatus(2, "END", "no graph"),
+    ]
+
+
+def test_texts_are_not_sent() -> None:
+    with pytest.raises(ModelRefused, match=r"^tensors of type <U1 are not sent; allowed are "):
+        wire.encode_tensor(np.array(["a"]))
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_an_answer_or_a_bad_message(data: bytes) -> None:
+    for read in (wire.predict_response, wire.status_response):
+        with contextlib.suppress(ValueError):
+            read(data)

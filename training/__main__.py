@@ -1,0 +1,145 @@
+"""`livefeed training train | evaluate` (also `python -m training ...`): a candidate from the samples, and how good it is."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from settings import Settings, SettingsError, load
+from training.errors import TrainingError
+from training.progress import Report
+
+if TYPE_CHECKING:
+    from registry.evaluation import Evaluation
+
+app = typer.Typer(help="Samples to model: train a candidate, measure one again.", no_args_is_help=True)
+console = Console(stderr=True, soft_wrap=True)
+Until = Annotated[
+    datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last event date of the samples. Default: all.")
+]
+
+
+@app.command()
+def train(
+    line: Annotated[str, typer.Option(help="Model line. Default: the setting LIVEFEED_LINE.")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, shuffles and dropout.")] = 1,
+    until: Until = None,
+    version: Annotated[int | None, typer.Option(min=1, help="Version. Default: the next one MLflow has free.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write. Default: var/candidates/<line>-<version>.")] = None,
+) -> None:
+    """Train both models on the samples and write a candidate; its folder is the last line printed."""
+
+    def work(settings: Settings) -> None:
+        from features.history import store_as_of
+        from features.tables import DeltaTables
+        from features.training_input import read_samples
+        from training.pipeline import train_candidate
+
+        name = line or settings.line
+        samples, store = read_samples(settings.lake, until=_day(until)), store_as_of(settings.lake)
+        number = version or _next_version(settings, name)
+        folder = out or settings.var / "candidates" / f"{name}-{number}"
+        tables = {"samples": DeltaTables(settings.lake).version("samples")}
+        with _bars() as report:
+            train_candidate(
+                samples, store, folder, line=name, version=number, seed=seed, report=report,
+                tables={table: at for table, at in tables.items() if at is not None},
+            )  # fmt: skip
+        _show(folder)
+        sys.stdout.write(f"{folder}\n")
+
+    _or_sentence(work)
+
+
+@app.command()
+def evaluate(
+    candidate: Annotated[Path, typer.Argument(help="Folder of a trained candidate.")],
+    until: Until = None,
+) -> None:
+    """Measure a candidate's exported models again, on the last fifth of the samples there are now; writes nothing."""
+
+    def work(settings: Settings) -> None:
+        from features.encoder import Encoder
+        from features.history import store_as_of
+        from features.training_input import read_samples
+        from registry.manifest import ENCODER, read_manifest
+        from training.catalogue import catalogue_of
+        from training.data import prepare
+        from training.evaluate import evaluate as measure
+        from training.export import load_scorers
+        from training.pipeline import TrainingConfig, refuse_seen
+
+        manifest, encoder = read_manifest(candidate), Encoder.load(candidate / ENCODER)
+        samples, store = read_samples(settings.lake, until=_day(until)), store_as_of(settings.lake)
+        with _bars() as report:
+            share = TrainingConfig().train_share
+            data = prepare(samples, train_share=share, encoder=encoder, objectives=manifest.objectives, report=report)
+            refuse_seen(manifest, data)
+            found = measure(data, catalogue_of(store, samples), load_scorers(candidate), report=report)
+        console.print(_figures(found))
+
+    _or_sentence(work)
+
+
+def _next_version(settings: Settings, line: str) -> int:
+    from registry.mlflow_store import MlflowRegistry
+
+    return MlflowRegistry(settings.mlflow).next_version(line)
+
+
+def _day(at: datetime | None) -> date | None:
+    return None if at is None else at.date()
+
+
+def _or_sentence(work: Callable[[Settings], None]) -> None:
+    """Run with the settings in force; what goes wrong is one sentence and exit code 1."""
+    from features.errors import FeaturesError
+    from registry.errors import RegistryError
+
+    try:
+        work(load())
+    except (TrainingError, FeaturesError, RegistryError, SettingsError) as error:
+        sys.stderr.write(f"{error}\n")
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted: no candidate was written\n")
+        raise typer.Exit(1) from None
+
+
+@contextmanager
+def _bars() -> Iterator[Report]:
+    """A bar a stage on standard error, so that standard output holds the answer alone."""
+    columns = (TextColumn("{task.description:32}"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as bars:
+        shown: dict[str, TaskID] = {}
+
+        def report(stage: str, done: int, total: int, note: str = "") -> None:
+            if stage not in shown:
+                shown[stage] = bars.add_task(stage, total=total, note=note)
+            bars.update(shown[stage], completed=done, total=total, note=note)
+
+        yield report
+
+
+def _show(folder: Path) -> None:
+    from registry.evaluation import Evaluation
+
+    console.print(_figures(Evaluation.load(folder)))
+
+
+def _figures(evaluation: "Evaluation") -> Table:
+    table = Table("figure", "value")
+    for name, value in evaluation.figures().items():
+        table.add_row(name, "could not be computed" if value is None else f"{value:.4g}")
+    return table
+
+
+if __name__ == "__main__":
+    app()
