@@ -124,7 +124,7 @@ class RankingRows:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything measured of one candidate; `curves` are loss by epoch, e.g. `two_tower.loss`."""
+    """Everything measured of one candidate; `curves` are loss by round of steps, e.g. `two_tower.loss`."""
 
     retrieval: RetrievalRows
     ranking: Mapping[str, RankingRows]

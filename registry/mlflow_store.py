@@ -227,4 +227,6 @@ def _params(manifest: Manifest) -> dict[str, str]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+    """The reason without the connection's own story, which begins with the first nested exception."""
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return first.split(" failed with exception ")[0][:300]

@@ -39,6 +39,7 @@ class TwoTowerConfig:
     patience_steps: int = 200  # without a better held-out loss before stopping
     embedding_rate: float = 0.05  # Adagrad, on gradients summed over the batch
     dense_rate: float = 1e-3  # Adam
+    match: float = 4.0  # weight of the words both sides share, beside what the hidden layers say; 0 leaves it to them
     temperature: float = 0.2  # of the softmax over cosines
     dropout: float = 0.1
     item_dropout: float = 0.5  # share of item keys trained as unknown

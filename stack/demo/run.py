@@ -38,7 +38,7 @@ class DemoConfig:
     dataset: str = ""  # empty: the simulated world
     path: Path | None = None  # folder of the data set
     seed: int = 7
-    viewers: int = 800
+    viewers: int = 1500
     hours_before: float = 42.0  # simulated hours the first model learns from
     hours_after: float = 4.0  # simulated hours it serves
     requests: int = 200  # feeds asked for after a data set was replayed
