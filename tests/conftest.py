@@ -35,3 +35,12 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
 def lake(tmp_path: Path) -> Path:
     """An empty folder for offline tables."""
     return tmp_path / "lake"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_spark_left() -> Iterator[None]:
+    """Stop the one Spark session of the run while logging still has somewhere to write."""
+    yield
+    from features import spark  # imports no JVM by itself
+
+    spark.stop()

@@ -65,7 +65,12 @@ def _source(config: DemoConfig) -> Source:
             raise DemoFailed(f"the data set {config.dataset} needs --path, the folder that holds it")
         return DatasetSource(config.dataset, config.path, requests=config.requests)
     world = WorldConfig(
-        seed=config.seed, viewers=config.viewers, duplicate_share=0.01, late_share=0.002, broken_share=0.002
+        seed=config.seed,
+        viewers=config.viewers,
+        click_offset=2.2,  # about one item in ten is clicked: enough positives in two days for intervals that decide
+        duplicate_share=0.01,
+        late_share=0.002,
+        broken_share=0.002,
     )
     return WorldSource(world, hours_before=config.hours_before, hours_after=config.hours_after)
 
@@ -79,7 +84,7 @@ def run_demo(settings: Settings, config: DemoConfig, *, say: Say) -> dict[str, A
             parts.up(PARTS, report=lambda line: say(f"   {line}"))
         stored = Stored(settings)
         writer = KafkaWriter(settings.kafka)
-        with steps.step("events", "events in, through Kafka; the feed answers from trending until there is a model"):
+        with steps.step("events", "events in, through Kafka; until there is a model the feed explores and trends"):
             before = source.before(writer, proxy=settings.proxy, settle=stored.settle, say=say)
         with steps.step("stored", "waiting until the collector has stored them all"):
             stored.wait()

@@ -142,6 +142,8 @@ def impressions_of(parts: Parts, request_id: str) -> list[Impression]:
     try:
         while len(found) < 10 and time.monotonic() < deadline:
             for record in reader.poll(timeout_s=0.5, limit=1000):
+                if request_id.encode() not in record.value:
+                    continue  # other tests' impressions, malformed ones among them
                 event = decode(IMPRESSIONS, record.value)
                 if isinstance(event, Impression) and event.request_id == request_id:
                     found[event.position] = event
