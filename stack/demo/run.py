@@ -25,6 +25,7 @@ from stack.parts import Parts
 
 PARTS = ("kafka", "redis", "mlflow", "model-server", "collector", "proxy")
 SUMMARY = "summary.json"
+JVM_CHATTER = ("WARNING: Using incubator modules", "Setting default log level", "To adjust logging level")
 
 
 class DemoFailed(StackError):
@@ -125,7 +126,7 @@ def _follow(process: "subprocess.Popen[str]", say: Say) -> list[str]:
     lines: list[str] = []
     try:
         for line in process.stdout or ():
-            if line.strip():
+            if line.strip() and not line.startswith(JVM_CHATTER):
                 lines.append(line.strip())
                 say(f"   {line.rstrip()}")
         process.wait()
