@@ -38,7 +38,7 @@ def demo(
         raise _fail(str(error)) from None
     except KeyboardInterrupt:
         raise _fail("interrupted: every part that the demo started was stopped") from None
-    _say(f"summary: {settings.var / 'summary.json'} ({summary['seconds']['total']:.0f} s)")
+    _say(f"summary: {_short(settings.var / 'summary.json')} ({summary['seconds']['total']:.0f} s)")
     _say(f"to look around (Dagster, MLflow, feed): LIVEFEED_VAR={_short(settings.var)} LIVEFEED_CLOCK=request make up")
 
 
