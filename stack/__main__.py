@@ -22,6 +22,11 @@ Only = Annotated[
     str, typer.Option(help="Names of parts, separated by commas; what they need comes along. Default: all.")
 ]
 Result = TypeVar("Result")
+PAGES = {
+    "dagster": "Dagster, the asset graph",
+    "mlflow": "MLflow, runs and versions",
+    "proxy": "the feed (?user_id=...)",
+}
 COLOURS = {"running": "green", "silent": "yellow", "died": "red", "stopped": "dim"}
 
 
@@ -33,6 +38,9 @@ def up(only: Only = "") -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     statuses = _or_sentence(lambda settings: Parts(settings).up(names, report=_say))
     _show(statuses)
+    for row in statuses:
+        if row.name in PAGES:
+            _say(f"{PAGES[row.name]}: {row.look}")
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """Fixtures every test may use: the real parts (started once a run), the shared data, an empty lake."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,3 +45,6 @@ def no_spark_left() -> Iterator[None]:
     from features import spark  # imports no JVM by itself
 
     spark.stop()
+    logging.getLogger("py4j.clientserver").setLevel(
+        logging.WARNING
+    )  # it takes leave after pytest has closed its streams
