@@ -1,6 +1,7 @@
 """`livefeed demo`: the whole loop with one command; `--dataset movielens --path FOLDER` runs it on real data."""
 
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +27,7 @@ def demo(
     from simulator.errors import WorldError
     from stack.demo.run import DemoConfig, demo_settings, run_demo
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a CI runner's stop must end the parts, as Ctrl-C does
     if dataset and dataset not in DATASETS:
         raise _fail(f"unknown data set {dataset!r}; allowed are {', '.join(DATASETS)}")
     try:
