@@ -19,7 +19,7 @@ def demo(
     dataset: Annotated[str, typer.Option(help="movielens or kuairand; empty: the simulated world.")] = "",
     path: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the world.")] = 7,
-    viewers: Annotated[int, typer.Option(min=1, help="Viewers of the world.")] = 1500,
+    viewers: Annotated[int, typer.Option(min=1, help="Viewers of the world.")] = 1800,
 ) -> None:
     """Run the whole loop on the real parts: events, features, models, deployment, a ranked feed; then stop the parts."""
     from events.errors import EventsError

@@ -39,7 +39,7 @@ class DemoConfig:
     dataset: str = ""  # empty: the simulated world
     path: Path | None = None  # folder of the data set
     seed: int = 7
-    viewers: int = 1500
+    viewers: int = 1800
     hours_before: float = 42.0  # simulated hours the first model learns from
     hours_after: float = 4.0  # simulated hours it serves
     requests: int = 200  # feeds asked for after a data set was replayed
@@ -68,7 +68,6 @@ def _source(config: DemoConfig) -> Source:
     world = WorldConfig(
         seed=config.seed,
         viewers=config.viewers,
-        click_offset=2.2,  # about one item in ten is clicked: enough positives in two days for intervals that decide
         duplicate_share=0.01,
         late_share=0.002,
         broken_share=0.002,
