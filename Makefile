@@ -9,7 +9,7 @@ export UV_LINK_MODE ?= hardlink
 export PYTHONUNBUFFERED = 1
 ROOMS := settings.py cli.py events features registry collector training serving monitoring release dagster_project dags stack simulator benchmarks
 
-.PHONY: help java env env-all jars demo movielens up down test check bench clean
+.PHONY: help java env env-all jars demo movielens up down test check bench soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ check: env-all ## ruff, mypy --strict, import-linter
 
 bench: jars ## every benchmark, one JSON line each, and benchmarks/report.html
 	@$(RUN) livefeed bench --all
+
+soak: jars ## kill -9 of collector, Redis and broker, twenty times each: ten minutes, one JSON line
+	@$(RUN) python -m benchmarks.faults $(ARGS)
 
 clean: ## remove the environment and all state under var/ (stop the parts first)
 	rm -rf .venv .uv var

@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     metrics_port: int = Field(18081, ge=1, le=65535, description="port of the collector's Prometheus metrics")
 
     kafka_bootstrap: str = Field("", description="broker address host:port; empty: the embedded broker")
-    redis_address: str = Field("", description="Redis address redis://host:port/db; empty: the embedded Redis")
+    redis_address: str = Field("", description="redis://host:port/db or redis+cluster://host:port; empty: our own")
     mlflow_address: str = Field("", description="MLflow tracking address; empty: the embedded server")
     model_server_address: str = Field(
         "", description="gRPC host:port of TensorFlow Serving; empty: the embedded server"
@@ -52,8 +52,19 @@ class Settings(BaseSettings):
     lateness_s: float = Field(
         3600.0, gt=0, description="lateness bound, event-time seconds: older events are flagged late"
     )
-    commit_every_s: float = Field(5.0, gt=0, description="wall seconds between two commits to the offline tables")
+    ahead_s: float = Field(
+        86400.0,
+        gt=0,
+        description="an event time further ahead of the wall clock, in seconds, is refused; not in time-lapse",
+    )
+    commit_every_s: float = Field(10.0, gt=0, description="wall seconds between two commits to the offline tables")
     flush_every_s: float = Field(0.2, gt=0, description="wall seconds between two writes to the online store")
+    retention_days: int = Field(
+        400, ge=0, description="days of event time that `livefeed features expire` keeps of each table; 0: all of them"
+    )
+    vacuum_hours: int = Field(
+        168, ge=1, description="hours for which old versions of the offline tables stay readable after a vacuum"
+    )
     clock: Literal["wall", "request"] = Field(
         "wall", description="what the proxy calls now: the wall clock, or the X-Livefeed-Now header (time-lapse worlds)"
     )

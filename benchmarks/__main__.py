@@ -12,7 +12,10 @@ from benchmarks.report import write_report
 from benchmarks.result import BenchError, Result
 from settings import Settings, load
 
-BENCHES = ("feed", "movielens")
+BENCHES = (
+    "attribution", "controls", "events", "features", "feed", "freshness", "memory", "movielens", "parity", "policies",
+    "world",
+)  # fmt: skip
 REPORT = Path(__file__).parent / "report.html"
 
 

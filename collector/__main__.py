@@ -4,7 +4,7 @@ import logging
 import signal
 import sys
 import threading
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,53 +33,53 @@ def run(
 
     Alone it reads every partition, and goes on at once after a crash; a group waits until the broker misses a dead member.
     """
-    import structlog
-
-    from collector.config import CATALOGUE_TOPICS, COLLECTED, CollectorConfig
-    from collector.metrics import serve
+    from collector.config import CollectorConfig
+    from collector.process import run_process
     from collector.report import Report
-    from collector.run import collect
-    from events.clock import WallClock
     from events.errors import EventsError
-    from events.kafka import KafkaReader, KafkaWriter
-    from features.redis import RedisStore
-    from features.tables import DeltaTables
+    from features.errors import FeaturesError
     from settings import SettingsError, load
+
+    log, stop, report = _log(), threading.Event(), Report()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        settings = load()
+        config = CollectorConfig(
+            lateness_s=settings.lateness_s,
+            ahead_s=settings.ahead_s if settings.clock == "wall" else None,
+            flush_every_s=settings.flush_every_s,
+            commit_every_s=settings.commit_every_s,
+        )
+        log.info("collecting", kafka=settings.kafka, redis=settings.redis, lake=str(settings.lake))
+        run_process(
+            settings.kafka,
+            settings.redis,
+            settings.lake,
+            metrics=(settings.host, settings.metrics_port),
+            group=group or None,
+            config=config,
+            stop=stop,
+            report=report,
+        )
+    except (SettingsError, EventsError, FeaturesError) as error:
+        raise _fail(error) from None
+    except OSError as error:
+        raise _fail(f"the metrics port {settings.metrics_port} cannot be used: {error}") from None
+    counts = {kind: report.total(kind) for kind in ("stored", "late", "duplicate", "dead_letter")}
+    log.info("stopped", applied=report.applied, **counts)
+
+
+def _log() -> Any:
+    """The log on standard error, with the clients' warnings."""
+    import structlog
 
     logging.basicConfig(
         level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
     logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)  # warns of every pause of 0.1 s
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    log = structlog.get_logger("collector")
-    stop, report = threading.Event(), Report()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        settings = load()
-        reader = KafkaReader(settings.kafka, COLLECTED, group=group or None, first=CATALOGUE_TOPICS)
-        writer = KafkaWriter(settings.kafka)
-        serve(report, host=settings.host, port=settings.metrics_port)
-        log.info(
-            "collecting",
-            kafka=settings.kafka,
-            redis=settings.redis,
-            lake=str(settings.lake),
-            metrics=settings.metrics_port,
-        )
-        config = CollectorConfig(
-            lateness_s=settings.lateness_s, flush_every_s=settings.flush_every_s, commit_every_s=settings.commit_every_s
-        )
-        tables, store = DeltaTables(settings.lake), RedisStore(settings.redis)
-        collect(reader, writer, tables, store, config=config, clock=WallClock(), stop=stop, report=report)
-        reader.close()
-        writer.close()
-    except (SettingsError, EventsError) as error:
-        raise _fail(error) from None
-    except OSError as error:
-        raise _fail(f"the metrics port {settings.metrics_port} cannot be used: {error}") from None
-    counts = {kind: report.total(kind) for kind in ("stored", "late", "duplicate", "dead_letter")}
-    log.info("stopped", applied=report.applied, **counts)
+    return structlog.get_logger("collector")
 
 
 @app.command()

@@ -11,3 +11,7 @@ class Stopped(CollectorError):
 
 class NotStored(CollectorError):
     """The offline tables did not reach the end of the log within the time allowed."""
+
+
+class CannotRebuild(CollectorError):
+    """The online store cannot be filled from the tables as things stand; the message says what to do."""

@@ -32,6 +32,7 @@ class ReportMetrics(Source):
             ("duplicates", "Events dropped because their id counted already.", report.total("duplicate")),
             ("late", "Events stored but too late for their windows.", report.total("late")),
             ("dead_letters", "Messages that could not be read.", report.total("dead_letter")),
+            ("erased", "Events dropped because they are about a person who was erased.", report.total("erased")),
             ("applied", "Events folded into online features.", report.applied),
             ("commits", "Commits to the offline tables.", report.commits),
             ("commit_seconds", "Seconds spent in commits.", report.commit_s),

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Any
 
 import pyarrow.dataset as ds
 
@@ -10,7 +9,7 @@ from collector.config import TIMED_TOPICS
 from collector.lane import Lane, Taken
 from collector.report import Report
 from events.clock import utc
-from events.tables import to_row
+from events.tables import Stored, table_of
 from events.topics import topic
 from features.tables import DeltaTables
 
@@ -22,8 +21,9 @@ def is_late(taken: Taken) -> bool:
     return taken.old and taken.record.topic in TIMED_TOPICS
 
 
-def _row(taken: Taken) -> dict[str, Any]:
-    return to_row(taken.event, taken.record, ingested_at=utc(taken.ingested_at), late=is_late(taken))
+def _stored(rows: Sequence[Taken]) -> list[Stored]:
+    times = {at: utc(at) for at in {taken.ingested_at for taken in rows}}  # one a poll
+    return [Stored(taken.event, taken.record, times[taken.ingested_at], is_late(taken)) for taken in rows]
 
 
 def without_old_twins(tables: DeltaTables, table: str, rows: Sequence[Taken]) -> list[Taken]:
@@ -54,12 +54,13 @@ def commit_topic(tables: DeltaTables, topic_name: str, lanes: Sequence[Lane], re
     waiting = [taken for lane in moved for taken in lane.rows]
     rows = without_old_twins(tables, topic(topic_name).table, waiting)
     reached = {lane.place.partition: lane.next for lane in moved}
-    tables.append(topic_name, [_row(taken) for taken in rows], offsets=reached)
+    tables.append(topic_name, table_of(topic_name, _stored(rows)), offsets=reached)
     for lane in moved:
         lane.stored = lane.next
         lane.rows.clear()
         report.outcomes[topic_name, "duplicate"] += lane.counts.pop("duplicate", 0)
         report.outcomes[topic_name, "dead_letter"] += lane.counts.pop("dead_letter", 0)
+        report.outcomes[topic_name, "erased"] += lane.counts.pop("erased", 0)
     report.outcomes[topic_name, "stored"] += len(rows)
     report.outcomes[topic_name, "late"] += sum(map(is_late, rows))
     report.outcomes[topic_name, "duplicate"] += len(waiting) - len(rows)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from events.log import Place
 
-Outcome = Literal["stored", "late", "duplicate", "dead_letter"]
+Outcome = Literal["stored", "late", "duplicate", "dead_letter", "erased"]
 
 
 @dataclass

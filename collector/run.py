@@ -4,31 +4,32 @@ Each partition goes on, after any stop, at the smaller of the two offsets that i
 offset are not written again, records at or above an event's offset do not take it again: nothing is lost and nothing counts
 twice.
 
-Order across topics: within one poll media, rooms and profiles are applied before engagement; an engagement event about an
-item nobody knows makes the collector poll once more before it counts, so that a publication sent before it is found.
+What an event contributes depends on the event alone, and no state on the order of arrival; so topics and partitions may be
+read at any pace, by any number of collectors.
 """
 
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import structlog
 
 from collector import intake, offline, restart
-from collector.catalogue import ItemCatalogue
-from collector.config import CATALOGUE_TOPICS, COLLECTED, CollectorConfig
+from collector.config import COLLECTED, CollectorConfig
 from collector.errors import Stopped
 from collector.lane import Lane, Taken
-from collector.online import OnlineSide
+from collector.online import OnlineSide, Rival
 from collector.report import Report
+from collector.tombstones import Tombstones
 from collector.trending import Trending
 from events.clock import Clock
 from events.errors import LogUnavailable
 from events.log import EventReader, EventWriter, Place, Record
+from events.schema import ProfileErased
 from events.topics import topic
-from features.errors import StoreUnavailable
-from features.state import item_of
+from features.errors import StoreSetBack, StoreUnavailable
 from features.store import OnlineStore
 from features.tables import DeltaTables, Fenced, TablesUnavailable
 
@@ -39,10 +40,12 @@ _OUTAGES = (StoreUnavailable, TablesUnavailable, LogUnavailable)
 
 def collect(
     reader: EventReader, writer: EventWriter, tables: DeltaTables, store: OnlineStore, *,
-    config: CollectorConfig, clock: Clock, stop: threading.Event, report: Report,
+    config: CollectorConfig, clock: Clock, stop: threading.Event, report: Report, tombstones: Tombstones | None = None,
 ) -> Report:  # fmt: skip
     """Read the log into both stores until `stop` is set; then flush, commit and return the counts."""
-    work = Collector(reader, writer, tables, store, config=config, clock=clock, stop=stop, report=report)
+    work = Collector(
+        reader, writer, tables, store, config=config, clock=clock, stop=stop, report=report, tombstones=tombstones
+    )
     try:
         while not stop.is_set():
             records = work.poll()
@@ -61,14 +64,13 @@ class Collector:
 
     def __init__(
         self, reader: EventReader, writer: EventWriter, tables: DeltaTables, store: OnlineStore, *,
-        config: CollectorConfig, clock: Clock, stop: threading.Event, report: Report,
+        config: CollectorConfig, clock: Clock, stop: threading.Event, report: Report, tombstones: Tombstones | None = None,
     ) -> None:  # fmt: skip
         self._reader, self._writer, self._tables, self._store = reader, writer, tables, store
         self._config, self._clock, self._stop, self.report = config, clock, stop, report
-        self._catalogue = ItemCatalogue(store, size=config.cached_items)
-        self._online = OnlineSide(store, self._catalogue, cached=config.cached_records)
+        self._tombstones = tombstones
+        self._online = OnlineSide(store, cached=config.cached_records)
         self._trending = Trending(store)
-        self._waited_for: set[str] = set()  # unknown items for which one more poll was made
         self._flushed_at = self._committed_at = self._listed_at = clock.now()
         self._listed_mark = float("-inf")
         self.lanes: dict[Place, Lane] = {}
@@ -89,30 +91,38 @@ class Collector:
 
     def take(self, records: Sequence[Record]) -> None:
         """Decode, drop duplicates, mark late ones, and fold what counts into the online records."""
-        batch = self._intake(records)
-        if self._news(batch):
-            batch += self._intake(self.poll())
-        timely = [taken for taken in batch if taken.lane.open and not offline.is_late(taken)]
+        if not records:
+            return
+        now, ahead_s = self._clock.now(), self._config.ahead_s
+        self._forget_erased()
+        batch = intake.take(
+            records, self.lanes, self._writer, ingested_at=now, ahead_s=ahead_s, tombstones=self._tombstones
+        )
+        batch = self._obey_erasures(batch)
+        timely = [taken for taken in batch if not offline.is_late(taken)]
         self.report.applied += self._until(lambda: self._online.apply(timely))
         self.report.watermark = self._online.watermark
 
-    def _intake(self, records: Sequence[Record]) -> list[Taken]:
-        now = self._clock.now()
-        return intake.take(records, self.lanes, self._writer, ingested_at=now) if records else []
+    def _obey_erasures(self, batch: list[Taken]) -> list[Taken]:
+        """Write the tombstones that events of the batch ask for; what is left of the batch then."""
+        tombstones, asked = self._tombstones, [taken.event for taken in batch if isinstance(taken.event, ProfileErased)]
+        if tombstones is None or not asked:
+            return batch
+        for event in asked:
+            self._until(lambda event=event: tombstones.note(event))  # type: ignore[misc]
+        self._drop_erased(tombstones)
+        return [taken for taken in batch if not tombstones.is_erased(taken.event)]
 
-    def _news(self, batch: Sequence[Taken]) -> bool:
-        """Whether engagement is about items nobody knows and nobody waited for yet."""
-        published = {item_of(t.event) for t in batch if t.record.topic in CATALOGUE_TOPICS}
-        about = {i for t in batch if t.record.topic not in CATALOGUE_TOPICS and (i := item_of(t.event))} - published
-        asked = [item for item in self._catalogue.unknown(about) if item not in self._waited_for]
-        if not asked:
-            return False
-        self._until(lambda: self._catalogue.fetch(asked))
-        missing = self._catalogue.unknown(asked)
-        if len(self._waited_for) > self._config.cached_items:
-            self._waited_for.clear()
-        self._waited_for.update(missing)
-        return bool(missing)
+    def _forget_erased(self) -> None:
+        """Look at the tombstones from time to time; of people who are new among them nothing waits any more."""
+        tombstones = self._tombstones
+        if tombstones is not None and self._until(tombstones.refresh_if_due):
+            self._drop_erased(tombstones)
+
+    def _drop_erased(self, tombstones: Tombstones) -> None:
+        self._online.forget(tombstones.holds)
+        for lane in self.lanes.values():
+            lane.rows = [taken for taken in lane.rows if not tombstones.is_erased(taken.event)]
 
     # --- flush and commit ---
 
@@ -130,7 +140,11 @@ class Collector:
             return
         begun = time.perf_counter()
         moving = self._still_ours(moving)
-        self._until(lambda: self._online.flush(moving))
+        try:
+            self._until(lambda: self._online.flush(moving))
+        except (Rival, StoreSetBack) as rival:
+            self._restart(rival.places, why=str(rival))
+            return
         for place, offset in moving.items():
             self.lanes[place].advanced = offset
         self.report.flushes += 1
@@ -183,15 +197,17 @@ class Collector:
         }
 
     def _list_trending(self) -> None:
-        """Write the trending lists when something changed and 15 event minutes or 2 wall seconds have passed."""
+        """Learn some of what changed; write the trending lists when 15 event minutes or 10 wall seconds have passed."""
         now = self._online.watermark
         if not self._online.touched or now is None:
             return
+        self._trending.note(self._online.touched)
+        self._online.touched.clear()
         passed = now - self._listed_mark >= self._config.trending_event_s
+        at_most = None if passed else self._config.learned_at_once
+        self._until(lambda: self._trending.learn(now, at_most=at_most))
         if passed or self._is_due(self._listed_at, self._config.trending_every_s):
-            touched = dict(self._online.touched)
-            self._until(lambda: self._trending.refresh(touched, now=now))
-            self._online.touched.clear()
+            self._until(lambda: self._trending.write(now))
             self._listed_at, self._listed_mark = self._clock.now(), now
 
     # --- partitions come and go, stores fail ---
@@ -235,4 +251,6 @@ class Collector:
                 log.warning("waiting", reason=str(error), seconds=wait)
                 if self._stop.wait(wait):
                     raise Stopped(str(error)) from None
+                with suppress(LogUnavailable):  # whether the log answers is found out by the next poll
+                    self._reader.stay()
                 wait = min(wait * 2, self._config.retry_max_s)

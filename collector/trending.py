@@ -1,6 +1,6 @@
 """Trending lists: what is watched most right now, newer and better liked things first.
 
-    trending_score = views_1h x recency_weight x engagement_multiplier
+    trending_score = views_1h x recency_weight x engagement_multiplier     views by surface, on that surface's lists
     recency_weight = max(0.1, 0.5 ** (age_hours / 24))       age since publication or going live; 0.1 when unknown
     engagement_multiplier = 0.5 + like_ratio + completion_rate   both shrunk, so a new item stands at 1.0
 
@@ -9,12 +9,14 @@ small to change the order above them. So a list is never empty while the catalog
 """
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from events.schema import ContentType, Surface
 from features.definitions import BY_ENTITY, HOUR, LEASE_S, Entity
-from features.state import EntityState
+from features.state import EntityState, value
 from features.store import OnlineStore
+from features.vectors import packed
 
 HALF_LIFE_H = 24.0
 RECENCY_FLOOR = 0.1
@@ -22,10 +24,13 @@ LIST_SIZE = 500  # items a list keeps: the candidates of a request
 ACTIVE_ITEMS = 5000  # items that may be listed: those viewed or published last
 # The smallest score with a view is 1 x 0.1 x 0.5; each fallback stays below what it must not overtake.
 DAY_TERM, NEWEST_TERM = 1e-2, 1e-6
+VIEWS = {surface: f"views_1h_{surface}" for surface in Surface}
 _NEEDED = (
-    "views_1h", "play_count_24h", "like_ratio", "completion_rate", "published_at", "content_type", "shown", "heartbeat_at",
+    *VIEWS.values(), "play_count_24h", "like_ratio", "completion_rate", "published_at", "content_type", "shown",
+    "heartbeat_at",
 )  # fmt: skip
 _FEATURES = tuple(feature for feature in BY_ENTITY[Entity.ITEM] if feature.name in _NEEDED)
+_CREATOR = next(feature for feature in BY_ENTITY[Entity.ITEM] if feature.name == "creator_id")
 ALL = "ALL"
 LISTS = (ALL, *ContentType)
 
@@ -37,14 +42,14 @@ def recency_weight(age_h: float | None) -> float:
     return max(RECENCY_FLOOR, float(0.5 ** (max(age_h, 0.0) / HALF_LIFE_H)))
 
 
-def trending_score(item: Mapping[str, Any], now: float) -> float:
-    """The score of an item from its feature values as of `now` (epoch seconds)."""
+def trending_score(item: Mapping[str, Any], now: float, *, surface: Surface = Surface.HOME) -> float:
+    """The score of an item on a surface from its feature values as of `now` (epoch seconds)."""
     published = item["published_at"]
     age_h = None if published is None else (now - published) / HOUR
     day, fresh = item["play_count_24h"], 0.0 if age_h is None else 1.0 / (1.0 + max(age_h, 0.0))
     multiplier = 0.5 + item["like_ratio"] + item["completion_rate"]
     return float(
-        item["views_1h"] * recency_weight(age_h) * multiplier + DAY_TERM * day / (1.0 + day) + NEWEST_TERM * fresh
+        item[VIEWS[surface]] * recency_weight(age_h) * multiplier + DAY_TERM * day / (1.0 + day) + NEWEST_TERM * fresh
     )
 
 
@@ -63,20 +68,37 @@ class Trending:
         self._store = store
         self._states: dict[str, EntityState] = {}
         self._seen_at: dict[str, float] = {}
+        self._waiting: dict[str, None] = {}  # changed and not learned yet, in the order they changed
         self._restored = False
 
     def refresh(self, touched: Mapping[str, float], *, now: float) -> dict[str, int]:
-        """Read the touched items again and write every list; returns the lists' lengths. `touched` is item -> event time."""
-        self._restore(now)
+        """Note, learn everything, and write; returns the lists' lengths."""
+        self.note(touched)
+        self.learn(now)
+        return self.write(now)
+
+    def note(self, touched: Mapping[str, float]) -> None:
+        """These items changed: item id -> event time."""
         for item_id, at in touched.items():
             self._seen_at[item_id] = max(at, self._seen_at.get(item_id, at))
-        self._read(list(touched))
+            self._waiting.setdefault(item_id)
+
+    def learn(self, now: float, *, at_most: int | None = None) -> None:
+        """Read the changed items that have waited longest again, and write their packed numbers."""
+        self._restore(now)
+        items = list(islice(self._waiting, at_most))
+        self._read(items)
+        self._pack(items, now)
+        for item_id in items:
+            del self._waiting[item_id]
+
+    def write(self, now: float) -> dict[str, int]:
+        """Write every list as of `now` from what was learned; returns their lengths."""
+        self._restore(now)
         self._forget()
         scores = self._scores(now)
-        # Features do not tell surfaces apart yet: every surface gets the platform's list.
-        for surface in Surface:
-            for name in LISTS:
-                self._store.set_trending(f"{surface}:{name}", scores[name])
+        for name, found in scores.items():
+            self._store.set_trending(name, found)
         return {name: len(found) for name, found in scores.items()}
 
     def _restore(self, now: float) -> None:
@@ -84,14 +106,27 @@ class Trending:
         if self._restored:
             return
         for name in LISTS:
-            for item_id, _ in self._store.trending(f"{Surface.HOME}:{name}", LIST_SIZE):
-                self._seen_at[item_id] = now
+            for surface in Surface:
+                for item_id, _ in self._store.trending(f"{surface}:{name}", LIST_SIZE):
+                    self._seen_at[item_id] = now
         self._read(list(self._seen_at))
         self._restored = True
 
     def _read(self, item_ids: list[str]) -> None:
         for item_id, state in zip(item_ids, self._store.read(Entity.ITEM, item_ids) if item_ids else (), strict=True):
-            self._states[item_id] = {name: state[name] for name in _NEEDED if name in state}
+            self._states[item_id] = state
+
+    def _pack(self, item_ids: list[str], now: float) -> None:
+        """Write the packed numbers of the items, for readers that hold none in process."""
+        items = {item_id: self._states[item_id] for item_id in item_ids}
+        creators = list(dict.fromkeys(str(value(_CREATOR, state, now)) for state in items.values()))
+        known = dict(zip(creators, self._store.read(Entity.CREATOR, creators) if creators else (), strict=True))
+        self._store.set_vectors(
+            {
+                item_id: packed(state, known[str(value(_CREATOR, state, now))], now=now)
+                for item_id, state in items.items()
+            }
+        )
 
     def _forget(self) -> None:
         surplus = len(self._seen_at) - ACTIVE_ITEMS
@@ -99,23 +134,22 @@ class Trending:
             for item_id in sorted(self._seen_at, key=self._seen_at.__getitem__)[:surplus]:
                 del self._seen_at[item_id]
                 self._states.pop(item_id, None)
+                self._waiting.pop(item_id, None)
 
     def _scores(self, now: float) -> dict[str, dict[str, float]]:
-        found: dict[str, dict[str, float]] = {name: {} for name in LISTS}
+        found: dict[str, dict[str, float]] = {f"{surface}:{name}": {} for surface in Surface for name in LISTS}
         for item_id, state in self._states.items():
             item = _values(state, now)
-            if can_be_listed(item, now):
-                score = trending_score(item, now)
-                found[ALL][item_id] = found[item["content_type"]][item_id] = score
+            if not can_be_listed(item, now):
+                continue
+            for surface in Surface:
+                score = trending_score(item, now, surface=surface)
+                found[f"{surface}:{ALL}"][item_id] = found[f"{surface}:{item['content_type']}"][item_id] = score
         return {name: _best(scores) for name, scores in found.items()}
 
 
 def _values(state: EntityState, now: float) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for feature in _FEATURES:
-        got = feature.aggregate.finish(state[feature.name], now) if feature.name in state else None
-        out[feature.name] = feature.default if got is None else got
-    return out
+    return {feature.name: value(feature, state, now) for feature in _FEATURES}
 
 
 def _best(scores: Mapping[str, float]) -> dict[str, float]:

@@ -6,9 +6,11 @@ import dagster as dg
 
 from dagster_project.assets.features import samples
 from dagster_project.assets.models import Candidate, candidate, verdict
+from dagster_project.assets.skew import skew_report
 from dagster_project.resources import Platform
+from monitoring.skew import SkewRecord
 from registry.evaluation import Evaluation
-from registry.verdict import Verdict
+from registry.verdict import Outcome, Verdict
 from release.errors import BadCandidate
 from release.publish import check as check_folder
 from training.errors import UnreadableExport
@@ -22,6 +24,18 @@ def there_are_samples(platform: Platform) -> dg.AssetCheckResult:
         passed=rows > 0,
         metadata={"rows": rows},
         description=f"{rows} samples; serve or replay impressions first" if not rows else f"{rows} samples",
+    )
+
+
+@dg.asset_check(asset=skew_report, blocking=True)
+def features_agree(skew_report: SkewRecord) -> dg.AssetCheckResult:
+    """What the ranker saw is what history says: names the features that drifted; undecided is no pass, but stops nothing."""
+    undecided = skew_report.outcome is Outcome.UNDECIDED
+    return dg.AssetCheckResult(
+        passed=skew_report.outcome is Outcome.PASS,
+        severity=dg.AssetCheckSeverity.WARN if undecided else dg.AssetCheckSeverity.ERROR,
+        metadata={"skewed": ", ".join(skew_report.skewed) or "none"},
+        description=skew_report.sentence,
     )
 
 
@@ -81,4 +95,6 @@ def not_finite(evaluation: Evaluation) -> list[str]:
     return curves + [name for name, value in evaluation.measured().items() if not math.isfinite(value)]
 
 
-CHECKS = (there_are_samples, losses_are_numbers, better_than_popularity, export_is_readable, gate_passes)
+CHECKS = (
+    there_are_samples, features_agree, losses_are_numbers, better_than_popularity, export_is_readable, gate_passes,
+)  # fmt: skip

@@ -3,19 +3,34 @@
 import dagster as dg
 
 from dagster_project.assets.events import events_stored
-from dagster_project.assets.features import feature_tables, samples
+from dagster_project.assets.features import feature_tables, samples, samples_corrected
 from dagster_project.assets.models import candidate, verdict
 from dagster_project.assets.monitoring import drift_report
 from dagster_project.assets.releases import deployment, registered_release
+from dagster_project.assets.skew import skew_report
+from dagster_project.assets.upkeep import erased_people, tidy_tables
 from dagster_project.checks import CHECKS
-from dagster_project.jobs import automation, every_15_minutes, learn
+from dagster_project.jobs import automation, every_15_minutes, every_night, learn, upkeep
 from dagster_project.resources import Platform
 
 defs = dg.Definitions(
-    assets=[events_stored, feature_tables, samples, candidate, verdict, drift_report, registered_release, deployment],
+    assets=[
+        events_stored,
+        feature_tables,
+        samples,
+        samples_corrected,
+        skew_report,
+        candidate,
+        verdict,
+        drift_report,
+        registered_release,
+        deployment,
+        erased_people,
+        tidy_tables,
+    ],
     asset_checks=list(CHECKS),
-    jobs=[learn],
-    schedules=[every_15_minutes],
+    jobs=[learn, upkeep],
+    schedules=[every_15_minutes, every_night],
     sensors=[automation],
     resources={"platform": Platform()},
     # One process a run: a process a step would start Spark and import TensorFlow again and again on two cores.

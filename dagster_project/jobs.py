@@ -8,9 +8,20 @@ RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_p
 
 learn = dg.define_asset_job(
     "learn",
-    selection=dg.AssetSelection.all(),
+    # training reads the samples; the corrected ones are materialised by who wants them
+    selection=dg.AssetSelection.all()
+    - dg.AssetSelection.assets("samples_corrected")
+    - dg.AssetSelection.groups("upkeep"),
     description="The whole way from stored events to a deployed release, for a range of event dates.",
 )
+
+
+upkeep = dg.define_asset_job(
+    "upkeep",
+    selection=dg.AssetSelection.groups("upkeep"),
+    description="People who asked are forgotten, old days and unused files go.",
+)
+every_night = dg.ScheduleDefinition(job=upkeep, cron_schedule="0 3 * * *", execution_timezone="UTC")
 
 
 def range_tags(first: str, last: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from monitoring.rates import rates_by
 
 if TYPE_CHECKING:
     from features.training_input import Samples
+    from monitoring.skew import SkewRecord
     from registry.verdict import Verdict
 
 Metadata = dict[str, Any]
@@ -55,6 +56,12 @@ def rates_table(samples: "Samples") -> dg.TableMetadataValue:
 def evidence_table(verdict: "Verdict") -> dg.TableMetadataValue:
     """Every comparison of a verdict."""
     return table({name: getattr(row, name) for name in row.__struct_fields__} for row in verdict.evidence)
+
+
+def skew_table(record: "SkewRecord") -> dg.TableMetadataValue:
+    """Every feature of a skew record, the worst first."""
+    said = ("name", "equal_rate", "settled", "distance", "ks_p", "missing", "reason")
+    return table({"outcome": str(row.outcome)} | {name: getattr(row, name) for name in said} for row in record.features)
 
 
 _NOTHING = dg.TableSchema(columns=[dg.TableColumn("rows", "string")])

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from dagster_project.partitions import days_between
-from events.topics import TOPICS
 from features.tables import DeltaTables
 from registry.mlflow_store import MlflowRegistry
 from settings import Settings, load
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-DERIVED = ("samples", "user_features", "item_features", "creator_features")
 
 
 class Platform(dg.ConfigurableResource[Any]):
@@ -50,12 +47,6 @@ class Platform(dg.ConfigurableResource[Any]):
         from features.spark import stop
 
         stop()
-
-    def table_versions(self) -> dict[str, int]:
-        """The version of every offline table there is, for time travel."""
-        names = [*(topic.table for topic in TOPICS.values()), *DERIVED]
-        found = {name: self.tables.version(name) for name in names}
-        return {name: version for name, version in found.items() if version is not None}
 
 
 def days_of(context: dg.AssetExecutionContext) -> tuple[date, ...]:

@@ -29,12 +29,13 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True)
 class CheckSaid:
-    """The result of one asset check."""
+    """The result of one asset check; one that did not pass and does not block could not decide."""
 
     asset: str
     name: str
     passed: bool
     sentence: str
+    blocks: bool = True
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,9 @@ def learned(run_id: str, events: Sequence[dg.DagsterEvent]) -> Learned:
         elif event.event_type is Type.ASSET_CHECK_EVALUATION:
             said = event.asset_check_evaluation_data
             checks.append(
-                CheckSaid(said.asset_key.to_user_string(), said.check_name, said.passed, said.description or "")
+                CheckSaid(
+                    said.asset_key.to_user_string(), said.check_name, said.passed, said.description or "", _blocks(said)
+                )
             )
     return Learned(run_id, assets, seconds, tuple(checks), _failure(events, checks))
 
@@ -106,10 +109,14 @@ def _training(seed: int) -> dict[str, Any]:
     return {"ops": {name: {"config": {"seed": seed}} for name in ("candidate", "verdict")}}
 
 
+def _blocks(said: dg.AssetCheckEvaluation) -> bool:
+    return said.severity is dg.AssetCheckSeverity.ERROR
+
+
 def _failure(events: Sequence[dg.DagsterEvent], checks: Sequence[CheckSaid]) -> str:
     """One sentence for the first thing that failed; empty when nothing did."""
     for said in checks:
-        if not said.passed:
+        if not said.passed and said.blocks:
             return f"asset check {said.name} of {said.asset} failed: {said.sentence}"
     for event in events:
         if event.event_type is Type.STEP_FAILURE:
@@ -170,7 +177,8 @@ def progress_line(entry: EventLogEntry) -> str:
             return f"{event.step_key}: failed"
         case Type.ASSET_CHECK_EVALUATION:
             said = event.asset_check_evaluation_data
-            return f"  check {said.check_name}: {'passed' if said.passed else 'FAILED'}: {said.description or ''}"
+            word = "passed" if said.passed else "FAILED" if _blocks(said) else "undecided"
+            return f"  check {said.check_name}: {word}: {said.description or ''}"
         case _:
             return ""
 

@@ -1,4 +1,4 @@
-"""The log's commands: `livefeed events topics | produce | replay | dead-letters` (or `python -m events ...`)."""
+"""The log's commands: `livefeed events topics | schema | produce | replay | dead-letters` (or `python -m events ...`)."""
 
 import sys
 from collections.abc import Iterator
@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(name="events", help="What happened: topics, produce, replay, dead letters.", no_args_is_help=True)
+app = typer.Typer(
+    name="events", help="What happened: topics, schema, produce, replay, dead letters.", no_args_is_help=True
+)
 dead_letters = typer.Typer(help="Messages that could not be read: list them, send them again.", no_args_is_help=True)
 app.add_typer(dead_letters, name="dead-letters")
 SHOWN = 100  # characters of an original message in a listing
@@ -42,6 +44,27 @@ def topics() -> None:
         known = TOPICS.get(name)
         key, table, types = (known.key, known.table, len(known.types)) if known else ("-", "-", 0)
         typer.echo(f"{name:24} {key:12} {table:12} {types:>5} {len(held):>10} {sum(held):>10}")
+
+
+@app.command()
+def schema(
+    name: Annotated[str | None, typer.Option("--topic", help="this topic alone; default: all, by name")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="folder to write one file a topic to; default: print")
+    ] = None,
+) -> None:
+    """Print or write the topics' contracts: the JSON Schema of what may be sent, keys, meanings, examples."""
+    from events import contract
+    from events.topics import TOPICS, topic
+
+    with _one_sentence():
+        names = tuple(TOPICS) if name is None else (topic(name).name,)
+        if out is not None:
+            for path in contract.write(out, names):
+                typer.echo(path)
+            return
+        documents = {one: contract.contract(one) for one in names}
+    typer.echo(contract.text(documents if name is None else documents[name]), nl=False)
 
 
 @app.command()

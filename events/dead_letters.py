@@ -3,12 +3,15 @@
 A crash between sending one and committing its place sends it again; readers count each place in the log once.
 """
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
 from events.errors import MalformedEvent
 from events.kafka import KafkaReader
+from events.kafka_erase import start_offsets
 from events.log import EventWriter, Place, Record
 from events.topics import DEAD_LETTERS, TOPICS, decode
 
@@ -61,7 +64,8 @@ def read_dead_letters(bootstrap: str, limit: int | None = None, *, timeout_s: fl
     reader = KafkaReader(bootstrap, [DEAD_LETTERS], group=None, timeout_s=timeout_s)
     try:
         ends = reader.end_offsets()
-        waiting = {place for place, end in ends.items() if end > 0}
+        starts = start_offsets(bootstrap, [DEAD_LETTERS], timeout_s=timeout_s)
+        waiting = {place for place, end in ends.items() if end > starts[place]}  # retention may have emptied one
         found: dict[tuple[str, int, int], DeadLetter] = {}
         while waiting:
             for record in reader.poll(timeout_s=POLL_S, limit=1000):
@@ -73,6 +77,22 @@ def read_dead_letters(bootstrap: str, limit: int | None = None, *, timeout_s: fl
         reader.close()
     letters = [found[key] for key in sorted(found)]
     return letters if limit is None else letters[max(len(letters) - limit, 0) :]
+
+
+def names(user_id: str) -> Callable[[Record], bool]:
+    """Whether a record of the dead-letter topic names a person: as its key, or as a word anywhere in what it holds.
+
+    Broken bytes cannot be parsed, so a letter of somebody else that has the id as a word counts as hers too.
+    """
+    written = {user_id, json.dumps(user_id)[1:-1], json.dumps(user_id, ensure_ascii=False)[1:-1]}
+    either = "|".join(re.escape(one) for one in sorted(written))
+    word = re.compile(rf"(?<![\w-])(?:{either})(?![\w-])")
+
+    def is_hers(record: Record) -> bool:
+        parts = (record.key or b"", record.value, *(value for _, value in record.headers))
+        return any(word.search(part.decode(errors="replace")) for part in parts)
+
+    return is_hers
 
 
 def replay_dead_letters(letters: Sequence[DeadLetter], writer: EventWriter, *, everything: bool = False) -> int:

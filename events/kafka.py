@@ -6,10 +6,11 @@ Nothing is ever committed to Kafka: whoever reads writes its next offsets beside
 import itertools
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
+from kafka.structs import MemberState
 
 from events.errors import LogUnavailable
 from events.log import Header, Place, Record
@@ -19,10 +20,21 @@ from events.topics import encode, key_of, topic_of
 LINGER_MS = 5
 BATCH_BYTES = 128 * 1024
 TOPIC_POLL_S = 0.2
+SESSION_MS = 6_000  # a killed member's partitions come free after this long; brokers allow no less by default
+HEARTBEAT_MS = 1_000
 # A member that dies while it joins is missed only after this long; one that polls more rarely is put out of its group.
 MAX_POLL_INTERVAL_MS = 60_000
-FORGOTTEN_S = 15.0  # longer than a session: a killed member's partitions come free within 10 s
+# The client's default is 30 s: a broker that is back after 10 s would be left alone for as long again.
+RECONNECT_MAX_MS = 1_000
+JOIN_POLL_S = 1.0  # the client throws a join away that ends between two polls, and begins again
 FETCH_WAIT_MS = 50  # how long the broker may hold an empty fetch: part of every event's freshness
+
+
+class Member(NamedTuple):
+    """A reader's place in its consumer group; either changes with every change in the group."""
+
+    member_id: str
+    generation: int
 
 
 def _unavailable(bootstrap: str, doing: str, error: object) -> LogUnavailable:
@@ -46,6 +58,7 @@ class KafkaWriter:
                 batch_size=BATCH_BYTES,
                 max_block_ms=limit_ms,
                 bootstrap_timeout_ms=limit_ms,
+                reconnect_backoff_max_ms=RECONNECT_MAX_MS,
                 request_timeout_ms=max(limit_ms - 1000, 1000),
                 delivery_timeout_ms=limit_ms + 1000,
             )
@@ -88,21 +101,23 @@ class KafkaWriter:
 class KafkaReader:
     """EventReader over Kafka: a member of consumer group `group`, or with None the reader of every partition.
 
-    After a rebalance it shows no assignment for one poll, so that its owner drops what it held and starts again from the
-    stores. With `first` it hands out the backlog of those topics before the others': engagement finds its catalogue.
+    After each change in the group it shows no assignment for one poll, so that its owner drops what it held and starts again
+    from the stores. While the group changes, and as soon as the broker has said that this member is out, it shows none.
     """
 
     def __init__(
-        self, bootstrap: str, topics: Sequence[str], *, group: str | None, from_start: bool = True,
-        first: Sequence[str] = (), timeout_s: float = 30.0,
-    ) -> None:  # fmt: skip
+        self,
+        bootstrap: str,
+        topics: Sequence[str],
+        *,
+        group: str | None,
+        from_start: bool = True,
+        timeout_s: float = 30.0,
+    ) -> None:
         self._bootstrap = bootstrap
         self._topics = list(topics)
-        self._first = frozenset(first)
         self._in_group = group is not None
-        self._joined_at, self._patience_s = 0.0, FORGOTTEN_S
-        self._backlog: dict[TopicPartition, int] = {}
-        self._rebalanced = False
+        self._member: Member | None = None  # as of the last poll
         self._hidden = False
         try:
             self._consumer = KafkaConsumer(
@@ -112,17 +127,19 @@ class KafkaReader:
                 auto_offset_reset="earliest" if from_start else "latest",
                 allow_auto_create_topics=False,
                 fetch_max_wait_ms=FETCH_WAIT_MS,
-                session_timeout_ms=10_000,
+                session_timeout_ms=SESSION_MS,
                 max_poll_interval_ms=MAX_POLL_INTERVAL_MS,
-                heartbeat_interval_ms=2_000,
+                heartbeat_interval_ms=HEARTBEAT_MS,
                 bootstrap_timeout_ms=int(timeout_s * 1000),
+                reconnect_backoff_max_ms=RECONNECT_MAX_MS,
             )
             places = self._await_topics(timeout_s)  # also for a group: its leader assigns what it knows of
             if self._in_group:
-                self._join()
+                self._consumer.subscribe(topics=self._topics)
+                # Refreshes what the client compares after an assignment: else the first leader assigns everything twice.
+                self._consumer.topics()
             else:
                 self._consumer.assign(places)
-                self._hold_back()
         except KafkaError as error:
             raise _unavailable(bootstrap, f"answer within {timeout_s:g} s", error) from None
 
@@ -138,24 +155,17 @@ class KafkaReader:
                 raise LogUnavailable(f"the event log at {self._bootstrap} has no topic {missing[0]!r}")
             time.sleep(TOPIC_POLL_S)
 
-    def _join(self) -> None:
-        self._joined_at = time.monotonic()
-        self._consumer.subscribe(topics=self._topics, listener=_Rebalance(self))
-
-    def _join_again_if_forgotten(self) -> None:
-        """A group whose leader assigned partitions before it knew the topics never rebalances by itself."""
-        if self._in_group and not self._consumer.assignment() and time.monotonic() - self._joined_at > self._patience_s:
-            self._patience_s *= 2  # more members than partitions is no fault: ask ever more rarely
-            self._consumer.unsubscribe()
-            self._join()
-
-    def rebalanced(self) -> None:
-        """Called by the group's listener while it polls."""
-        self._rebalanced = True
+    def _membership(self) -> Member | None:
+        """Who this reader is in its group; None while the group changes, once it is out, and without a group."""
+        if not self._in_group:
+            return None
+        now = self._consumer.group_metadata()
+        return Member(now.member_id, now.generation_id) if now.state is MemberState.STABLE else None
 
     def assignment(self) -> frozenset[Place]:
-        """The partitions this reader holds now; none until the first polls, and none for one poll after a rebalance."""
-        if self._hidden or self._rebalanced:
+        """The partitions this reader holds now; none until the first polls, and none for one poll after a change."""
+        member = self._membership()
+        if self._hidden or member != self._member or (self._in_group and member is None):
             return frozenset()
         return frozenset(Place(at.topic, at.partition) for at in self._consumer.assignment())
 
@@ -167,66 +177,58 @@ class KafkaReader:
         """Up to `limit` records, in order within each place; empty when none came in time."""
         if self._hidden:
             self._hidden = False
-            self._hold_back()
-            return []
-        self._release()
-        self._join_again_if_forgotten()
+            return []  # the owner has not said yet where to read on
+        if self._in_group and self._membership() is None:
+            self._go_on_joining()
+            timeout_s = max(timeout_s, JOIN_POLL_S)
         try:
             batches = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=limit)
         except KafkaError as error:
             raise _unavailable(self._bootstrap, "hand out messages", error) from None
-        if self._rebalanced:
-            self._rebalanced, self._hidden = False, True
-            for at, records in batches.items():
-                self._consumer.seek(at, records[0].offset)
+        member = self._membership()
+        if member != self._member:
+            self._member, self._hidden = member, True
+            for at in self._consumer.assignment() & batches.keys():
+                self._consumer.seek(at, batches[at][0].offset)
             return []
         return [_record(message) for message in itertools.chain.from_iterable(batches.values())]
 
-    def _hold_back(self) -> None:
-        """Pause everything but the `first` topics until their backlog as of now is read."""
-        held = self._consumer.assignment()
-        early = [at for at in held if at.topic in self._first]
-        if early:
-            self._backlog = self._ends(early)
-            self._consumer.pause(*[at for at in held if at.topic not in self._first])
-
-    def _release(self) -> None:
-        if not self._backlog:
+    def stay(self) -> None:
+        """Keep the place in the group while nothing can be taken in: nothing is read, no position moves."""
+        if not self._in_group:
             return
-        self._backlog = {at: end for at, end in self._backlog.items() if self._consumer.position(at) < end}
-        if not self._backlog:
-            self._consumer.resume(*self._consumer.paused())
-
-    def _ends(self, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        held = self._consumer.assignment()
         try:
-            ends: dict[TopicPartition, int] = self._consumer.end_offsets(places)
+            self._consumer.pause(*held)
+            batches = self._consumer.poll(timeout_ms=0, max_records=1)
+            for at in self._consumer.assignment() & batches.keys():  # of a partition that came just now
+                self._consumer.seek(at, batches[at][0].offset)
+            self._consumer.resume(*(held & self._consumer.assignment()))
         except KafkaError as error:
-            raise _unavailable(self._bootstrap, "say where its topics end", error) from None
-        return ends
+            raise _unavailable(self._bootstrap, "keep this member in its group", error) from None
+
+    def _go_on_joining(self) -> None:
+        """Keep the client at a join that it began.
+
+        When a leader joins again because partitions changed, kafka-python 3.0.12 forgets why as soon as it has assigned them.
+        A poll that ends just then leaves it for ever without heartbeats and with partitions that are others' by now.
+        """
+        if self._consumer.group_metadata().state is MemberState.REBALANCING:
+            self._consumer._coordinator.request_rejoin()
 
     def end_offsets(self) -> dict[Place, int]:
         """The offset after the last record, by assigned place."""
         held = list(self._consumer.assignment())
-        return {Place(at.topic, at.partition): end for at, end in self._ends(held).items()} if held else {}
+        if not held:
+            return {}
+        try:
+            return {Place(at.topic, at.partition): end for at, end in self._consumer.end_offsets(held).items()}
+        except KafkaError as error:
+            raise _unavailable(self._bootstrap, "say where its topics end", error) from None
 
     def close(self) -> None:
         """Leave the group."""
         self._consumer.close(autocommit=False)
-
-
-class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python has no types
-    """Tells the reader that partitions came or went."""
-
-    def __init__(self, reader: KafkaReader) -> None:
-        self._reader = reader
-
-    def on_partitions_revoked(self, revoked: object) -> None:
-        """Some went."""
-        self._reader.rebalanced()
-
-    def on_partitions_assigned(self, assigned: object) -> None:
-        """Some came."""
-        self._reader.rebalanced()
 
 
 def _record(message: Any) -> Record:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import msgspec
+
 from events.errors import EventsError, MalformedEvent
 from events.log import EventWriter
 from events.topics import decode, topic
@@ -16,8 +18,8 @@ class BadLine(EventsError):
 def produce(lines: Iterable[bytes], writer: EventWriter, topic_name: str, *, raw: bool = False) -> int:
     """Send each line as an event of the topic and return how many; they are durable when this returns.
 
-    A line that is no event is a BadLine, after the ones before it were sent; with `raw` every line goes as it is, without a
-    key when none can be read. Empty lines are skipped.
+    A line that is no event is a BadLine, after the ones before it were sent; with `raw` every line goes as it is, under the
+    key that it names if it is JSON at all. Empty lines are skipped.
     """
     known = topic(topic_name)
     sent = 0
@@ -26,10 +28,10 @@ def produce(lines: Iterable[bytes], writer: EventWriter, topic_name: str, *, raw
             value = line.strip(b"\r\n")
             if not value.strip():
                 continue
-            key = None
             try:
-                key = str(getattr(decode(known.name, value), known.key)).encode()
+                key: bytes | None = str(getattr(decode(known.name, value), known.key)).encode()
             except MalformedEvent as error:
+                key = _named_key(value, known.key)
                 if not raw:
                     raise BadLine(
                         f"line {number} is not an event: {error.reason} ({sent} lines before it were sent)"
@@ -41,3 +43,13 @@ def produce(lines: Iterable[bytes], writer: EventWriter, topic_name: str, *, raw
     finally:
         writer.flush()
     return sent
+
+
+def _named_key(value: bytes, field: str) -> bytes | None:
+    """The key of a line that is no event yet: sent again after an upgrade it must lie among its entity's events."""
+    try:
+        found = msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    named = found.get(field) if isinstance(found, dict) else None
+    return named.encode() if isinstance(named, str) else None

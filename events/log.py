@@ -69,6 +69,10 @@ class EventReader(Protocol):
         """Up to `limit` records, in order within each place; empty when none came in time."""
         ...
 
+    def stay(self) -> None:
+        """Remain the reader of its partitions while nothing can be taken in: nothing is read, no position moves."""
+        ...
+
     def end_offsets(self) -> dict[Place, int]:
         """The offset after the last record, by assigned place."""
         ...
@@ -138,6 +142,9 @@ class MemoryReader:
             self._next[place] = start + len(batch)
             out.extend(batch)
         return out
+
+    def stay(self) -> None:
+        """Nothing to lose."""
 
     def end_offsets(self) -> dict[Place, int]:
         """The offset after the last record, by place."""

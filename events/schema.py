@@ -45,10 +45,14 @@ class Event(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_
 
 
 class MediaEvent(Event, frozen=True, kw_only=True):
-    """A viewer and a published item; `request_id` is the feed request that led here, when one did."""
+    """A viewer and a published item; `request_id` is the feed request that led here, when one did.
+
+    `creator_id` is who made the item, as the player was told; an event without it says nothing of any creator.
+    """
 
     user_id: Id
     item_id: Id
+    creator_id: Id | None = None
     request_id: Id | None = None
     surface: Surface = Surface.HOME
 

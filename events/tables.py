@@ -5,10 +5,10 @@
 
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -78,6 +78,46 @@ def to_row(event: Event, record: Record, *, ingested_at: datetime, late: bool) -
     return row | {"kafka_partition": record.partition, "kafka_offset": record.offset}
 
 
-def to_arrow(topic_name: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """Rows as an Arrow table of the topic's schema; fields an event type lacks are null."""
+def to_arrow(topic_name: str, rows: Iterable[Mapping[str, Any]] | pa.Table) -> pa.Table:
+    """Rows as an Arrow table of the topic's schema; fields an event type lacks are null. A table is passed on as it is."""
+    if isinstance(rows, pa.Table):
+        return rows
     return pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMAS[topic_name])
+
+
+class Stored(NamedTuple):
+    """An event to be stored, and what the collector knows of it; `ingested_at` is aware."""
+
+    event: Event
+    record: Record
+    ingested_at: datetime
+    late: bool
+
+
+def table_of(topic_name: str, stored: Sequence[Stored]) -> pa.Table:
+    """The rows of many events, column by column: what `to_arrow` makes of their `to_row`s at a fraction of the cost."""
+    events = [one.event for one in stored]
+    found: dict[str, list[Any]] = {
+        "type": [kind_of(event) for event in events],
+        "event_date": [event.event_at.astimezone(UTC).date() for event in events],
+        "ingested_at": [one.ingested_at for one in stored],
+        "late": [one.late for one in stored],
+        "kafka_partition": [one.record.partition for one in stored],
+        "kafka_offset": [one.record.offset for one in stored],
+    }
+    schema = SCHEMAS[topic_name]
+    for name in schema.names:
+        if name not in found:
+            values = [getattr(event, name, None) for event in events]
+            found[name] = [_as_text(value) for value in values] if name in _MAPS else values
+    return pa.table([pa.array(found[name], schema.field(name).type) for name in schema.names], schema=schema)
+
+
+_MAPS = frozenset(("features", "scores"))
+
+
+def _as_text(value: Any) -> str | None:
+    return None if value is None else _JSON.encode(value).decode()
+
+
+_JSON = msgspec.json.Encoder()

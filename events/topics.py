@@ -1,5 +1,6 @@
 """The topics, which events each carries, its key, and the wire form: bytes to event and back."""
 
+import typing
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +53,18 @@ for _topic in TOPICS.values():
     _UNIONS[_topic.name] = _union
 _DECODERS = {name: msgspec.json.Decoder(union) for name, union in _UNIONS.items()}
 _ENCODER = msgspec.json.Encoder()
+# An event time outside these years is a broken clock; one such event would make every later one of its partition late.
+FIRST_AT, LAST_AT = 0.0, 4_102_444_800.0  # 1970-01-01, 2100-01-01
+_MAX_INT = 2**63 - 1  # the widest integer a column holds
+
+
+def _whole_numbers(kind: type[s.Event]) -> tuple[str, ...]:
+    """The fields of an event type that may hold integers."""
+    hints = typing.get_type_hints(kind)
+    return tuple(n for n, hint in hints.items() if n != "schema_v" and (hint is int or int in typing.get_args(hint)))
+
+
+_WHOLE = {kind: _whole_numbers(kind) for kind in _TOPIC_OF}
 
 
 def topic(name: str) -> Topic:
@@ -82,14 +95,23 @@ def encode(event: s.Event) -> bytes:
 
 
 def decode(topic_name: str, value: bytes) -> s.Event:
-    """JSON bytes of a topic as an event; MalformedEvent says what is wrong with them."""
+    """JSON bytes of a topic as an event; MalformedEvent says what is wrong with them, also for values no table can hold."""
     try:
         event: s.Event = _DECODERS[topic_name].decode(value)
     except KeyError:
         raise UnknownTopic(f"unknown topic {topic_name!r}; allowed are {', '.join(TOPICS)}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise MalformedEvent(f"{topic_name}: {error}") from None
+    _refuse_what_no_table_holds(topic_name, event)
     return event
+
+
+def _refuse_what_no_table_holds(topic_name: str, event: s.Event) -> None:
+    if not FIRST_AT <= event.event_at.timestamp() < LAST_AT:
+        raise MalformedEvent(f"{topic_name}: event_at {event.event_at.isoformat()} is outside the years 1970 to 2099")
+    for name in _WHOLE[type(event)]:
+        if abs(getattr(event, name) or 0) > _MAX_INT:
+            raise MalformedEvent(f"{topic_name}: {name} is outside 64 bits")
 
 
 def union_of(topic_name: str) -> Any:

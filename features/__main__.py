@@ -1,8 +1,8 @@
 """`livefeed features tables | samples | list` (also `python -m features ...`): offline features and samples by day."""
 
 import sys
-from collections.abc import Callable
-from datetime import date
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -31,9 +31,22 @@ def tables(start: From, end: To) -> None:
 
 
 @app.command()
-def samples(start: From, end: To) -> None:
-    """Join impressions and labels of those days into the samples table, replacing them."""
-    figures = _or_sentence(lambda settings: _samples(settings, start, end))
+def samples(
+    start: From,
+    end: To,
+    attribution: Annotated[
+        str, typer.Option(help="negative-cache (table samples) or correction (table samples_corrected).")
+    ] = "negative-cache",
+    until: Annotated[
+        str, typer.Option(metavar="TIME", help="Only what was known then, event time (ISO 8601). Default: everything.")
+    ] = "",
+    real_negatives: Annotated[
+        str, typer.Option(metavar="NAMES", help="Objectives whose final negatives the correction also emits.")
+    ] = "",
+) -> None:
+    """Join impressions and labels of those days into a table of samples, replacing them."""
+    asked = {"attribution": attribution, "until": until, "real_negatives": real_negatives}
+    figures = _or_sentence(lambda settings: _samples(settings, start, end, **asked))
     for name, value in figures.items():
         console.print(f"{name}: {value}")
 
@@ -64,15 +77,27 @@ def _tables(settings: Settings, start: str, end: str) -> dict[str, int]:
     return build_feature_tables(_spark(settings), settings.lake, dates=dates, report=_say)
 
 
-def _samples(settings: Settings, start: str, end: str) -> dict[str, object]:
+def _samples(
+    settings: Settings, start: str, end: str, *, attribution: str, until: str, real_negatives: str
+) -> dict[str, object]:
     from dataclasses import asdict
 
+    from features.attribution import Attribution
+    from features.labels import NAMES
     from features.offline_tables import days, need_table
     from features.samples import build_samples
 
     dates = days(_day("--from", start), _day("--to", end))
+    how = Attribution(_one_of("--attribution", attribution, list(Attribution)))
+    negatives = [_one_of("--real-negatives", name, NAMES) for name in filter(None, real_negatives.split(","))]
+    if negatives and how is Attribution.NEGATIVE_CACHE:
+        raise BadRange(f"--real-negatives {real_negatives!r} is for --attribution correction only")
+    at = _time("--until", until) if until else None
     need_table(settings.lake, "impressions", made_by="the collector")  # say so before Spark starts
-    return asdict(build_samples(_spark(settings), settings.lake, dates=dates, report=_say))
+    found = build_samples(
+        _spark(settings), settings.lake, dates=dates, attribution=how, until=at, real_negatives=negatives, report=_say
+    )
+    return asdict(found)
 
 
 def _spark(settings: Settings) -> "SparkSession":
@@ -88,6 +113,21 @@ def _day(option: str, text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise BadRange(f"{option} {text!r} is not a date; write it as YYYY-MM-DD") from None
+
+
+def _time(option: str, text: str) -> float:
+    """Epoch seconds; a time without a zone is UTC."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadRange(f"{option} {text!r} is not a time; write it as YYYY-MM-DDTHH:MM:SSZ") from None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+def _one_of(option: str, value: str, allowed: Sequence[str]) -> str:
+    if value not in allowed:
+        raise BadRange(f"{option} {value!r} is not known; allowed are {', '.join(allowed)}")
+    return value
 
 
 def _say(line: str) -> None:

@@ -1,18 +1,30 @@
 """The small declared set of aggregates: how a feature's state takes an event, merges with another partition's, and ends.
 
 States are plain lists and dicts (msgpack-able). `merge` makes them safe to keep per source partition: two writers never
-share a record, the reader merges. Windows run over event-time buckets of `bucket_s`; a value at `now` counts the bucket of
-`now` and the `window / bucket - 1` before it, so the window's far edge is exact to one bucket.
+share a record, the reader merges. What a state holds never depends on the order of arrival, also where its size is bounded;
+so a value as of `now`, any time not before the newest event, is the same however the events came.
+
+Windows run over event-time buckets of `bucket_s`; a value at `now` counts the bucket of `now` and the
+`window / bucket - 1` before it, so the window's far edge is exact to one bucket. Words about things (category, tags) are
+looked up when a value is read: an event may come before the publication of what it is about.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 State = Any  # plain list / dict / None, owned by the aggregate that made it
+# Attributes by name (`category`, `tags`, `content_type`) of an item key; empty where nothing is known.
+Look = Callable[[str], Mapping[str, Any]]
+NOTHING: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True)
-class Contribution:
+def look_nowhere(key: str) -> Mapping[str, Any]:
+    """A Look that knows nothing."""
+    return NOTHING
+
+
+class Contribution(NamedTuple):
     """What one event adds to one feature: weights, an id or word (`key`), or a value to hold."""
 
     weight: float = 0.0
@@ -36,8 +48,8 @@ class Aggregate(Protocol):
         """The state of both partitions' events together; neither argument is changed."""
         ...
 
-    def finish(self, state: State, now: float) -> Any:
-        """The feature's value as of `now`; None where there is nothing to say."""
+    def finish(self, state: State, now: float, look: Look = look_nowhere) -> Any:
+        """The feature's value as of `now`; None where there is nothing to say. `look` finds words about item keys."""
         ...
 
 
@@ -54,22 +66,23 @@ class Sum:
 
     def add(self, state: State, at: float, what: Contribution) -> State:
         """Add the weight to its bucket and drop buckets that left the window of the newest."""
-        bucket = 0 if self.window_s is None else int(at // self.bucket_s)
-        state[bucket] = state.get(bucket, 0.0) + what.weight
-        if self.window_s is not None and len(state) > self.window_s / self.bucket_s:
-            oldest = max(state) - int(self.window_s / self.bucket_s)
-            for old in [b for b in state if b <= oldest]:
-                del state[old]
+        if self.window_s is None:
+            state[0] = state.get(0, 0) + what.weight
+            return state
+        bucket = int(at // self.bucket_s)
+        state[bucket] = state.get(bucket, 0) + what.weight
+        if len(state) > self.window_s / self.bucket_s:
+            drop_old(state, int(self.window_s / self.bucket_s))
         return state
 
     def merge(self, left: State, right: State) -> State:
         """Bucket by bucket."""
         out = dict(left)
         for bucket, amount in right.items():
-            out[bucket] = out.get(bucket, 0.0) + amount
+            out[bucket] = out.get(bucket, 0) + amount
         return out
 
-    def finish(self, state: State, now: float) -> float:
+    def finish(self, state: State, now: float, look: Look = look_nowhere) -> float:
         """The sum inside the window as of `now`."""
         if self.window_s is None:
             return float(sum(state.values()))
@@ -86,7 +99,7 @@ class Ratio:
 
     def zero(self) -> State:
         """Nothing seen."""
-        return [0.0, 0.0]
+        return [0, 0]
 
     def add(self, state: State, at: float, what: Contribution) -> State:
         """Add both parts."""
@@ -96,15 +109,18 @@ class Ratio:
         """Part by part."""
         return [left[0] + right[0], left[1] + right[1]]
 
-    def finish(self, state: State, now: float) -> float | None:
+    def finish(self, state: State, now: float, look: Look = look_nowhere) -> float | None:
         """The shrunk ratio; None when the denominator is zero."""
         den = state[1] + self.prior[1]
         return None if den <= 0 else float((state[0] + self.prior[0]) / den)
 
 
+SEPARATOR = "\x1f"  # no word has it, so no two lists are one text
+
+
 def tie_text(value: Any) -> str:
-    """What decides between two values of one instant: words as they are, lists joined by commas (Spark does the same)."""
-    return ",".join(value) if isinstance(value, (list, tuple)) else str(value)
+    """What decides between two values of one instant: words as they are, lists joined by SEPARATOR (in Spark too)."""
+    return SEPARATOR.join(value) if isinstance(value, (list, tuple)) else str(value)
 
 
 @dataclass(frozen=True)
@@ -127,7 +143,7 @@ class Last:
             return left if left[0] > right[0] else right
         return left if tie_text(left[1]) >= tie_text(right[1]) else right
 
-    def finish(self, state: State, now: float) -> Any:
+    def finish(self, state: State, now: float, look: Look = look_nowhere) -> Any:
         """The value held."""
         return None if state is None else state[1]
 
@@ -157,89 +173,61 @@ class Recent:
         ranked = sorted(newest.items(), key=lambda pair: (-pair[1], pair[0]))
         return [[at, key] for key, at in ranked[: self.size]]
 
-    def finish(self, state: State, now: float) -> list[str]:
+    def finish(self, state: State, now: float, look: Look = look_nowhere) -> list[str]:
         """Ids, newest first."""
         oldest = float("-inf") if self.window_s is None else now - self.window_s
         return [key for at, key in state if at >= oldest]
 
 
 @dataclass(frozen=True)
-class Top:
-    """The `size` words with the largest sum of weights over a window. State: {bucket: {word: sum}}."""
+class Sessions:
+    """Mean length in seconds of sessions: events no more than `gap_s` apart. State: [[first at, last at], ...], newest last.
 
-    size: int
+    A session counts while its last event is at most `window_s` old. Its length runs from first to last event.
+    """
+
+    gap_s: float
     window_s: float
-    bucket_s: float = 86_400.0
 
     def zero(self) -> State:
-        """No buckets."""
-        return {}
+        """No session."""
+        return []
 
     def add(self, state: State, at: float, what: Contribution) -> State:
-        """Add the weight to the word in its bucket."""
-        bucket = int(at // self.bucket_s)
-        words = state.setdefault(bucket, {})
-        words[what.key] = words.get(what.key, 0.0) + what.weight
-        oldest = max(state) - int(self.window_s / self.bucket_s)
-        for old in [b for b in state if b <= oldest]:
-            del state[old]
-        return state
-
-    def merge(self, left: State, right: State) -> State:
-        """Bucket by bucket, word by word."""
-        out = {bucket: dict(words) for bucket, words in left.items()}
-        for bucket, words in right.items():
-            into = out.setdefault(bucket, {})
-            for word, amount in words.items():
-                into[word] = into.get(word, 0.0) + amount
-        return out
-
-    def finish(self, state: State, now: float) -> list[str]:
-        """Words by falling sum, ties by name."""
-        last = int(now // self.bucket_s)
-        first = last - int(self.window_s / self.bucket_s)
-        totals: dict[str, float] = {}
-        for bucket, words in state.items():
-            if first < bucket <= last:
-                for word, amount in words.items():
-                    totals[word] = totals.get(word, 0.0) + amount
-        return [word for word, _ in sorted(totals.items(), key=lambda pair: (-pair[1], pair[0]))[: self.size]]
-
-
-@dataclass(frozen=True)
-class Affinity:
-    """A shrunk ratio by word, at most `size` words (the most often met stay). State: {word: [num, den]}."""
-
-    size: int
-    prior: tuple[float, float] = (0.0, 1.0)
-
-    def zero(self) -> State:
-        """No words."""
-        return {}
-
-    def add(self, state: State, at: float, what: Contribution) -> State:
-        """Add both parts to the word."""
-        num, den = state.get(what.key, (0.0, 0.0))
-        state[what.key] = [num + what.weight, den + what.den]
-        return self._bounded(state)
-
-    def merge(self, left: State, right: State) -> State:
-        """Word by word."""
-        out = {word: list(parts) for word, parts in left.items()}
-        for word, (num, den) in right.items():
-            have = out.get(word, (0.0, 0.0))
-            out[word] = [have[0] + num, have[1] + den]
-        return self._bounded(out)
-
-    def _bounded(self, state: State) -> State:
-        if len(state) <= self.size:
+        """Lengthen the session the event belongs to, join two that it bridges, or begin one."""
+        if state and state[-1][0] <= at <= state[-1][1] + self.gap_s:  # the usual case: the session that runs
+            if at > state[-1][1]:
+                state[-1][1] = at
             return state
-        keep = sorted(state.items(), key=lambda pair: (-pair[1][1], pair[0]))[: self.size]
-        return dict(keep)
+        return self._united([*state, [at, at]])
 
-    def finish(self, state: State, now: float) -> dict[str, float]:
-        """The shrunk ratio of every word met."""
-        return {word: (num + self.prior[0]) / (den + self.prior[1]) for word, (num, den) in state.items()}
+    def merge(self, left: State, right: State) -> State:
+        """The sessions of both partitions' events together."""
+        return self._united([list(one) for one in (*left, *right)])
+
+    def _united(self, pieces: list[list[float]]) -> State:
+        pieces.sort()
+        out = pieces[:1]
+        for piece in pieces[1:]:
+            if piece[0] <= out[-1][1] + self.gap_s:
+                out[-1][1] = max(out[-1][1], piece[1])
+            else:
+                out.append(piece)
+        # One gap more than the window: an event that is still to come may join what has just left it.
+        oldest = (out[-1][1] if out else 0.0) - self.window_s - self.gap_s
+        return [piece for piece in out if piece[1] >= oldest]
+
+    def finish(self, state: State, now: float, look: Look = look_nowhere) -> float | None:
+        """Mean seconds from a session's first to its last event; None without a session in the window."""
+        lengths = [last - first for first, last in state if last >= now - self.window_s]
+        return sum(lengths) / len(lengths) if lengths else None
+
+
+def drop_old(state: dict[int, Any], buckets: int) -> None:
+    """Leave the newest bucket and the `buckets - 1` before it."""
+    oldest = max(state) - buckets
+    for old in [bucket for bucket in state if bucket <= oldest]:
+        del state[old]
 
 
 def _later(left: State, right: State) -> State:
@@ -261,7 +249,8 @@ class Present:
         """Weight above zero: here; else gone. Whoever outstayed two leases is forgotten."""
         here = [at, 1.0 if what.weight > 0 else 0.0]
         state[what.key] = _later(state[what.key], here) if what.key in state else here
-        if len(state) > 64:
+        size = len(state)
+        if size > 64 and size & (size - 1) == 0:  # at each doubling: a full room is not searched at every event
             oldest = max(seen for seen, _ in state.values()) - 2 * self.lease_s
             for gone in [who for who, (seen, _) in state.items() if seen < oldest]:
                 del state[gone]
@@ -274,6 +263,6 @@ class Present:
             out[who] = _later(out[who], held) if who in out else held
         return out
 
-    def finish(self, state: State, now: float) -> float:
+    def finish(self, state: State, now: float, look: Look = look_nowhere) -> float:
         """How many hold a lease as of `now`."""
         return float(sum(1 for at, here in state.values() if here and at > now - self.lease_s))

@@ -1,22 +1,33 @@
-"""The definitions compiled into native Spark columns: what each event contributes, partial states, values as of a day's end.
+"""The definitions compiled into native Spark columns: what an event contributes, partial states, and values as of a moment.
 
-The columns read the event frame of features/offline_events.py: `type`, `at` (epoch seconds), event fields by name, and item
-attributes as of the event as `item_<name>`. They mean what features/state.py and features/aggregates.py mean; a test holds
-them to it.
+The columns read rows of features/offline_events.py: `type`, `at` (epoch seconds), `by` (which id the row's entity was found
+by) and event fields by name; those that end a window also read `now` (epoch seconds). They mean what features/state.py,
+features/aggregates.py and features/words.py mean; tests hold them to it, and both to a third reading of the definitions.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from features.aggregates import Last, Ratio, Recent, Sum, Top
-from features.definitions import BY_ENTITY, DAY, Entity, Feature, Take
+from events.tables import SCHEMAS
+from features.aggregates import SEPARATOR, Last, Present, Ratio, Recent, Sessions, Sum
+from features.definitions import BY_ENTITY, DAY, FEATURES, Entity, Feature, Take
 from features.errors import FeaturesError
+from features.words import Affinity, Counts, Top
 
 if TYPE_CHECKING:
     from pyspark.sql import Column
+
+# Aggregates folded row by row into one value, and those that fold by key first.
+SINGLE = (Sum, Ratio, Last)
+KEYED = (Recent, Top, Affinity, Counts, Present)
+ABOUT_WORDS = (Top, Affinity)
+# Event fields that are numbers here: times are epoch seconds.
+_NUMBERS = {
+    field.name for schema in SCHEMAS.values() for field in schema if str(field.type).startswith(("double", "timestamp"))
+}
 
 
 class NotCompiled(FeaturesError):
@@ -24,12 +35,12 @@ class NotCompiled(FeaturesError):
 
 
 def spark_features(entity: Entity) -> tuple[Feature, ...]:
-    """The entity's features that have a column, in definition order."""
+    """The entity's features that its daily table has, in definition order."""
     return tuple(feature for feature in BY_ENTITY[entity] if feature.spark)
 
 
 def kind(feature: Feature) -> str:
-    """How a feature is computed: `running` or `window` for one number or value, `keyed` or `keyed_window` for lists."""
+    """How a daily column is computed: `running` or `window` for one number or value, `keyed` or `keyed_window` for lists."""
     match feature.aggregate:
         case Sum(window_s=None) | Ratio() | Last():
             return "running"
@@ -41,12 +52,12 @@ def kind(feature: Feature) -> str:
             return "keyed_window"
         case other:
             raise NotCompiled(
-                f"feature {feature.name!r} has spark=True, but {type(other).__name__} has no Spark column"
+                f"feature {feature.name!r} has spark=True, but {type(other).__name__} has no daily column"
             )
 
 
 def of_kind(entity: Entity, *kinds: str) -> tuple[Feature, ...]:
-    """The entity's features computed in one of those ways."""
+    """The entity's daily features computed in one of those ways."""
     return tuple(feature for feature in spark_features(entity) if kind(feature) in kinds)
 
 
@@ -56,9 +67,10 @@ def event_types(features: Iterable[Feature]) -> list[str]:
 
 
 def fields_read() -> set[str]:
-    """Event fields and `item.<name>` attributes that some column reads."""
-    takes = [take for entity in Entity for feature in spark_features(entity) for take in feature.on.values()]
-    return {path for take in takes for path in (take.key, take.value, take.weight_field) if path}
+    """Every path that some column reads: event fields, and what features/offline_events.py derives of them."""
+    takes = [take for feature in FEATURES for take in feature.on.values()]
+    paths = {path for take in takes for path in (take.key, take.value, take.weight_field) if path}
+    return paths | {take.when[0] for take in takes if take.when}
 
 
 # --- what one event contributes ---------------------------------------------------------------------------------------
@@ -80,14 +92,16 @@ def den(feature: Feature) -> Column:
 
 def key(feature: Feature) -> Column:
     """The id or word that the event adds; null where there is none."""
-    return _by_type(feature, lambda take: _path(take.key))
+    from pyspark.sql import functions as F
+
+    return _by_type(feature, lambda take: F.col(take.key))
 
 
 def held(feature: Feature) -> Column:
     """(at, text, value) of a value the event sets: the largest is the one that holds; null where nothing is set."""
     from pyspark.sql import functions as F
 
-    value = _by_type(feature, lambda take: _path(take.value) if take.value else F.lit(take.const))
+    value = _by_type(feature, lambda take: _value(take.value) if take.value else F.lit(take.const))
     text = F.when(value.isNotNull(), _text(feature, value))
     return F.when(value.isNotNull(), F.struct(F.col("at"), text.alias("text"), value.alias("value")))
 
@@ -98,7 +112,12 @@ def _by_type(feature: Feature, what: Any) -> Column:
 
     out = F.lit(None)
     for take, tags in _alike(feature.on).items():
-        out = F.when(F.col("type").isin(*tags), what(take)).otherwise(out)
+        says = F.col("type").isin(*tags)
+        if take.when:
+            says = says & (F.col(take.when[0]) == str(take.when[1]))
+        out = F.when(says, what(take)).otherwise(out)
+    if any(one.by for one in BY_ENTITY[feature.entity]):  # else every row was found by the usual id
+        return F.when(F.col("by") == feature.by, out)
     return out
 
 
@@ -109,13 +128,11 @@ def _alike(on: Mapping[str, Take]) -> dict[Take, list[str]]:
     return out
 
 
-def _path(path: str) -> Column:
-    """An event field, an attribute of its item, or the event's time."""
+def _value(path: str) -> Column:
+    """An event field, or the event's time."""
     from pyspark.sql import functions as F
 
-    if path == "event_at":
-        return F.col("at")
-    return F.col(f"item_{path[5:]}" if path.startswith("item.") else path)
+    return F.col("at" if path == "event_at" else path)
 
 
 def _text(feature: Feature, value: Column) -> Column:
@@ -123,8 +140,18 @@ def _text(feature: Feature, value: Column) -> Column:
     from pyspark.sql import functions as F
 
     if isinstance(feature.default, tuple):
-        return F.array_join(value, ",")
-    return value.cast("string")
+        return F.array_join(value, SEPARATOR)
+    if not _is_number(feature):
+        return value.cast("string")
+    # Java writes 1.6E9 where Python writes 1600000000.0
+    plain = F.regexp_replace(value.cast("decimal(38,18)").cast("string"), "(\\.[0-9]+?)0+$", "$1")
+    return F.when(value.cast("double") >= 1e7, plain).otherwise(value.cast("string"))
+
+
+def _is_number(feature: Feature) -> bool:
+    paths = {take.value for take in feature.on.values() if take.value}
+    consts = [take.const for take in feature.on.values() if take.const is not None]
+    return any(path in _NUMBERS for path in paths) or any(isinstance(const, float) for const in consts)
 
 
 # --- running values: a day's partial states, and their sum up to a day -------------------------------------------------
@@ -152,16 +179,36 @@ def finished(feature: Feature) -> Column:
 
     name = feature.name
     match feature.aggregate:
-        case Ratio(prior=(prior_num, prior_den)):
-            below = F.sum(f"{name}__den") + prior_den
-            return F.when(below > 0, (F.sum(f"{name}__num") + prior_num) / below).alias(name)
+        case Ratio():
+            return _ratio(feature, F.sum(f"{name}__num"), F.sum(f"{name}__den"))
         case Sum():
             return F.sum(f"{name}__num").alias(name)
         case _:
             return F.max(f"{name}__held").getField("value").alias(name)
 
 
-# --- windows: rows that carry `now`, the epoch second of a day's end ---------------------------------------------------
+def _ratio(feature: Feature, num: Column, below: Column) -> Column:
+    """Null without any contribution, and where the denominator is zero."""
+    from pyspark.sql import functions as F
+
+    prior_num, prior_den = feature.aggregate.prior  # type: ignore[attr-defined]
+    return F.when(below + prior_den > 0, (num + prior_num) / (below + prior_den)).alias(feature.name)
+
+
+# --- rows that carry `now`, the epoch second of the moment asked for ----------------------------------------------------
+
+
+def single(feature: Feature) -> Column:
+    """Aggregate column over all of an entity's events up to `now`: the value of a sum, a ratio or a last value."""
+    from pyspark.sql import functions as F
+
+    match feature.aggregate:
+        case Sum():
+            return F.sum(F.when(in_window(feature), weight(feature))).alias(feature.name)
+        case Ratio():
+            return _ratio(feature, F.sum(weight(feature)), F.sum(den(feature)))
+        case _:
+            return F.max(held(feature)).getField("value").alias(feature.name)
 
 
 def days_reached(feature: Feature) -> int:
@@ -184,23 +231,141 @@ def in_window(feature: Feature) -> Column:
             return F.lit(True)
 
 
-def windowed_sum(feature: Feature) -> Column:
-    """Aggregate column over an entity's events near a day's end: the sum inside the window."""
+def inside(features: Sequence[Feature]) -> Column:
+    """Whether a keyed row lies in its own feature's window."""
+    return _of_feature(features, in_window, otherwise=False)
+
+
+# --- keyed rows: `feature`, `key` and what was added to the key ----------------------------------------------------------
+
+
+def adds(features: Sequence[Feature]) -> Column:
+    """Array of (feature, key, weight, den): what an event adds to each keyed feature; a null key adds nothing."""
     from pyspark.sql import functions as F
 
-    return F.sum(F.when(in_window(feature), weight(feature))).alias(feature.name)
+    return F.array(*(
+        F.struct(
+            F.lit(one.name).alias("feature"), key(one).alias("key"), weight(one).alias("weight"), den(one).alias("den")
+        )
+        for one in features
+    ))  # fmt: skip
 
 
-def listed(feature: Feature) -> Column:
-    """Aggregate column over an entity's (feature, key, at, weight) totals: the keys in the aggregate's order."""
+def totals() -> list[Column]:
+    """Aggregate columns over the rows of one key: newest times, as present and as gone too, and sums."""
     from pyspark.sql import functions as F
 
-    if not isinstance(feature.aggregate, (Top, Recent)):
-        raise NotCompiled(f"feature {feature.name!r} is no list")
-    first = F.col("weight") if isinstance(feature.aggregate, Top) else F.col("at")
-    mine = F.when(F.col("feature") == feature.name, F.struct((-first).alias("rank"), F.col("key")))
-    ranked = F.slice(F.array_sort(F.collect_list(mine)), 1, feature.aggregate.size)
-    return F.when(F.size(ranked) > 0, ranked.getField("key")).alias(feature.name)
+    here = F.col("weight") > 0
+    return [
+        F.max("at").alias("at"),
+        F.max(F.when(here, F.col("at"))).alias("here_at"),
+        F.max(F.when(~here, F.col("at"))).alias("gone_at"),
+        F.sum("weight").alias("weight"),
+        F.sum("den").alias("den"),
+    ]
+
+
+def totals_of_totals() -> list[Column]:
+    """Aggregate columns over totals: the totals of several keys that mean the same."""
+    from pyspark.sql import functions as F
+
+    newest = [F.max(name).alias(name) for name in ("at", "here_at", "gone_at")]
+    return [*newest, F.sum("weight").alias("weight"), F.sum("den").alias("den")]
+
+
+def place_of_key(features: Sequence[Feature]) -> Column:
+    """By what the keys of a bounded feature are kept, smallest first: newest, or the sample's fixed random order."""
+    from pyspark.sql import functions as F
+
+    return _of_feature(
+        features, lambda one: -F.col("at") if isinstance(one.aggregate, Recent) else F.crc32("key").cast("double")
+    )
+
+
+def keys_kept(features: Sequence[Feature]) -> Column:
+    """How many keys a feature keeps; null where it keeps all."""
+    from pyspark.sql import functions as F
+
+    bounded = (Recent, Affinity, Counts)
+    return _of_feature(features, lambda one: F.lit(one.aggregate.size if isinstance(one.aggregate, bounded) else None))
+
+
+def about_words(features: Sequence[Feature]) -> list[str]:
+    """The names of those that read their keys through words."""
+    return [one.name for one in features if isinstance(one.aggregate, ABOUT_WORDS)]
+
+
+def keys_meant(features: Sequence[Feature]) -> Column:
+    """Array of what a key stands for in its feature: itself, or its words where the feature is about words."""
+    from pyspark.sql import functions as F
+
+    about = [one for one in features if isinstance(one.aggregate, ABOUT_WORDS)]
+    words = _of_feature(about, lambda one: F.col(one.aggregate.word))
+    return F.when(F.col("feature").isin(*about_words(about)), words).otherwise(F.array("key"))
+
+
+def collected(feature: Feature) -> Column:
+    """Aggregate column over an entity's totals by key (by word, where it is about words): the value of a keyed feature."""
+    from pyspark.sql import functions as F
+
+    mine, name = F.col("feature") == feature.name, feature.name
+    match feature.aggregate:
+        case Recent() | Top():
+            first = F.col("weight") if isinstance(feature.aggregate, Top) else F.col("at")
+            pairs = F.collect_list(F.when(mine, F.struct((-first).alias("rank"), F.col("key"))))
+            ranked = F.slice(F.array_sort(pairs), 1, feature.aggregate.size)
+            return F.when(F.size(ranked) > 0, ranked.getField("key")).alias(name)
+        case Affinity(prior=(num, below)):
+            ratio = (F.col("weight") + num) / (F.col("den") + below)
+            return F.map_from_entries(F.collect_list(F.when(mine, F.struct("key", ratio)))).alias(name)
+        case Counts():
+            return F.map_from_entries(F.collect_list(F.when(mine, F.struct("key", "weight")))).alias(name)
+        case Present(lease_s=lease_s):
+            stays = F.col("gone_at").isNull() | (F.col("here_at") > F.col("gone_at"))
+            holds = stays & (F.col("here_at") > F.col("now") - lease_s)
+            return F.sum(F.when(mine & holds, 1.0)).alias(name)
+        case other:
+            raise NotCompiled(f"feature {name!r} is no keyed feature: its aggregate is {type(other).__name__}")
+
+
+def _of_feature(features: Sequence[Feature], what: Any, *, otherwise: Any = None) -> Column:
+    """CASE over the column `feature`."""
+    from pyspark.sql import functions as F
+
+    out = F.lit(otherwise)
+    for feature in features:
+        out = F.when(F.col("feature") == feature.name, what(feature)).otherwise(out)
+    return out
+
+
+# --- sessions: rows of one entity in order ------------------------------------------------------------------------------
+
+
+def is_sign(feature: Feature) -> Column:
+    """Whether an event is a sign that the session goes on."""
+    return weight(feature).isNotNull()
+
+
+def begins(feature: Feature, before: Column) -> Column:
+    """1 where a session begins: `before` is the time of the sign before, null for the first."""
+    from pyspark.sql import functions as F
+
+    gap_s = _sessions(feature).gap_s
+    return F.when(before.isNull() | (F.col("at") > before + gap_s), 1).otherwise(0)
+
+
+def mean_length(feature: Feature) -> Column:
+    """Aggregate column over an entity's sessions (`first`, `last`): mean seconds of those in the window."""
+    from pyspark.sql import functions as F
+
+    counts = F.col("last") >= F.col("now") - _sessions(feature).window_s
+    return F.avg(F.when(counts, F.col("last") - F.col("first"))).alias(feature.name)
+
+
+def _sessions(feature: Feature) -> Sessions:
+    if isinstance(feature.aggregate, Sessions):
+        return feature.aggregate
+    raise NotCompiled(f"feature {feature.name!r} has no sessions: its aggregate is {type(feature.aggregate).__name__}")
 
 
 def with_default(feature: Feature) -> Column:
@@ -208,9 +373,13 @@ def with_default(feature: Feature) -> Column:
     from pyspark.sql import functions as F
 
     found = F.col(feature.name)
-    if feature.default is None:
-        return found
-    if isinstance(feature.default, tuple):
-        empty = F.array([F.lit(word) for word in feature.default]).cast("array<string>")
-        return F.coalesce(found, empty).alias(feature.name)
-    return F.coalesce(found, F.lit(feature.default)).alias(feature.name)
+    match feature.default:
+        case None:
+            return found
+        case tuple(words):
+            default = F.array([F.lit(word) for word in words]).cast("array<string>")
+        case dict():
+            default = F.create_map().cast("map<string,double>")
+        case plain:
+            default = F.lit(plain)
+    return F.coalesce(found, default).alias(feature.name)

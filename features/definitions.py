@@ -3,15 +3,20 @@
 The collector applies a definition event by event (features/state.py), Spark as columns (features/offline), the encoder and
 the proxy ask for its value (features/snapshot.py). An ITEM is anything that can be recommended: a media item, or a live
 room. Its `key` in id lists and embeddings is the item id for media and the host's id for a room, because rooms end and
-hosts stay.
+hosts stay. An event says nothing of things it does not name: one without `creator_id` changes no creator.
+
+What is kept how long (`KEEP_S`) is a guard against growth, in wall time and generous: an entity that nothing touched for so
+long starts anew.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
-from features.aggregates import Affinity, Aggregate, Last, Present, Ratio, Recent, Sum, Top
+from events.schema import Surface
+from features.aggregates import Aggregate, Last, Present, Ratio, Recent, Sessions, Sum
+from features.words import Affinity, Counts, Top
 
 MINUTE, HOUR, DAY = 60.0, 3_600.0, 86_400.0
 LEASE_S = 90.0  # three heartbeats of 30 s: one may be lost, and one late
@@ -29,22 +34,28 @@ class Entity(StrEnum):
 
 @dataclass(frozen=True)
 class Take:
-    """What one event type contributes. `key` and `value` name an event field, or an item attribute as `item.<name>`.
+    """What one event type contributes. `key` and `value` name an event field, `item_key`, or `hour` (of the UTC day, 00-23).
 
-    `weight_field` names an event field to use as the weight instead of the constant.
+    `weight_field` names an event field to use as the weight instead of the constant; with `when` only events whose field has
+    that value contribute.
     """
 
-    weight: float = 0.0
-    den: float = 0.0
+    weight: float = 0
+    den: float = 0
     key: str = ""
     value: str = ""
     const: Any = None
     weight_field: str = ""
+    when: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
 class Feature:
-    """One feature: its name within its entity, aggregate, contributions by event type, and how it is read."""
+    """One feature: its name within its entity, aggregate, contributions by event type, and how it is read.
+
+    `reads` names the feature of the same entity whose state it shares (equal contributions, a window at least as long);
+    `by` names the id that says which entity an event is about, where that is not the usual one.
+    """
 
     name: str
     entity: Entity
@@ -54,7 +65,14 @@ class Feature:
     description: str
     default: Any = None
     owner: str = "platform"
-    spark: bool = field(default=True)  # computed as a column of the offline feature table
+    spark: bool = field(default=True)  # also a column of the daily offline table of its entity
+    reads: str = ""
+    by: Literal["", "user", "creator"] = ""
+
+    @property
+    def state(self) -> str:
+        """Name under which its state is kept."""
+        return self.reads or self.name
 
     @property
     def window_s(self) -> float | None:
@@ -87,12 +105,15 @@ POSITIVE = (
 )  # fmt: skip
 LIVE_POSITIVE = ("watch_heartbeat", "comment_posted", "gift_sent", "streamer_followed", "room_shared")
 NEGATIVE = ("media_paused_early", "media_skipped", "media_disliked")
+FOLLOWS = ("subscription_to_creator", "streamer_followed")
+# Everything a viewer does is a sign that her session goes on.
+ACTIVE = (*STRENGTH, "room_left", "feed_clicked")
 LIKES = ("media_liked", "comment_posted", "gift_sent", "streamer_followed")
 
 
 def _strength(key: str = "") -> dict[str, Take]:
     """Every engagement event with its strength; starts count in the denominator."""
-    return {tag: Take(size, den=1.0 if tag in STARTS else 0.0, key=key) for tag, size in STRENGTH.items()}
+    return {tag: Take(size, den=1 if tag in STARTS else 0, key=key) for tag, size in STRENGTH.items()}
 
 
 def _each(tags: tuple[str, ...], take: Take) -> dict[str, Take]:
@@ -101,27 +122,39 @@ def _each(tags: tuple[str, ...], take: Take) -> dict[str, Take]:
 
 def _rate(of: tuple[str, ...]) -> dict[str, Take]:
     """Contributions of a ratio: `of` over starts."""
-    return _each(STARTS, Take(den=1.0)) | _each(of, Take(1.0))
+    return _each(STARTS, Take(den=1)) | _each(of, Take(1))
 
 
 def _held(name: str, *tags: str) -> dict[str, Take]:
     return _each(tags, Take(value=name))
 
 
+def _started(surface: str = "") -> dict[str, Take]:
+    """A start, anywhere or on one surface."""
+    return _each(STARTS, Take(1, when=("surface", surface) if surface else None))
+
+
 SATISFACTION = Ratio(prior=(3.0, 5.0))
-_KEYED = _each(POSITIVE, Take(key="item_id")) | _each(LIVE_POSITIVE, Take(key="streamer_id"))
+_KEYED = _each((*POSITIVE, *LIVE_POSITIVE), Take(key="item_key"))
+_PLAYED = _each(STARTS, Take(1, key="item_key"))
+_ROOM_COUNTS = {
+    "gifts": "gift_sent",
+    "comments": "comment_posted",
+    "follows": "streamer_followed",
+    "shares": "room_shared",
+}
+_ROOM_MINUTES = (60, 15, 5, 1)  # the widest first: the others read its state
 
 USER_FEATURES = (
     Feature("preferred_language", Entity.USER, Last(), _held("language", "viewer_profile"), "language tag",
             "Language the viewer set.", "unknown"),
     Feature("blocked_creators", Entity.USER, Last(), _held("blocked_creators", "viewer_profile"), "creator ids",
             "Creators the viewer never wants to see.", (), spark=False),
-    Feature("recent_media_7d", Entity.USER, Recent(20, 7 * DAY),
-            {"media_started": Take(key="item_id"), "room_entered": Take(key="streamer_id")}, "item keys",
+    Feature("recent_media_7d", Entity.USER, Recent(20, 7 * DAY), _each(STARTS, Take(key="item_key")), "item keys",
             "Last 20 things started in 7 days, newest first.", ()),
     Feature("recent_positive", Entity.USER, Recent(20), _KEYED, "item keys",
             "Last 20 things the viewer spoke for, newest first.", ()),
-    Feature("recent_negative", Entity.USER, Recent(20), _each(NEGATIVE, Take(key="item_id")), "item keys",
+    Feature("recent_negative", Entity.USER, Recent(20), _each(NEGATIVE, Take(key="item_key")), "item keys",
             "Last 20 things the viewer turned down, newest first.", ()),
     Feature("seen", Entity.USER, Recent(200),
             {"media_started": Take(key="item_id"), "media_skipped": Take(key="item_id")}, "item ids",
@@ -129,21 +162,26 @@ USER_FEATURES = (
     Feature("follows", Entity.USER, Recent(200),
             {"streamer_followed": Take(key="streamer_id"), "subscription_to_creator": Take(key="creator_id")},
             "creator ids", "Creators followed or subscribed to, newest first.", ()),
-    Feature("top_categories_7d", Entity.USER, Top(3, 7 * DAY), _each(STARTS, Take(1.0, key="item.category")),
+    Feature("top_categories_7d", Entity.USER, Top(3, 7 * DAY, "category"), _PLAYED,
             "categories", "Three most started categories in 7 days.", ()),
-    Feature("content_types_7d", Entity.USER, Top(3, 7 * DAY), _each(STARTS, Take(1.0, key="item.content_type")),
-            "content types", "Content types by starts in 7 days; preferred_content_type is read from it.", ()),
-    Feature("plays_7d", Entity.USER, Sum(7 * DAY, HOUR), _each(STARTS, Take(1.0)), "starts",
-            "Starts in 7 days.", 0.0),
-    Feature("plays", Entity.USER, Sum(), _each(STARTS, Take(1.0)), "starts", "Starts ever.", 0.0),
+    Feature("content_types_7d", Entity.USER, Top(3, 7 * DAY, "content_type"), _PLAYED,
+            "content types", "Content types by starts in 7 days; preferred_content_type is read from it.", (),
+            reads="top_categories_7d"),
+    Feature("avg_session_duration", Entity.USER, Sessions(30 * MINUTE, 7 * DAY), _each(ACTIVE, Take()), "seconds",
+            "Mean length of the sessions of 7 days; 30 minutes without an event end a session.", 0.0, spark=False),
+    Feature("plays_7d", Entity.USER, Sum(7 * DAY, HOUR), _started(), "starts", "Starts in 7 days.", 0.0),
+    Feature("plays", Entity.USER, Sum(), _started(), "starts", "Starts ever.", 0.0),
     Feature("satisfaction", Entity.USER, SATISFACTION, _strength(), "strength per start",
             "Signal strength per start, shrunk: how pleased this viewer usually is.", 0.6),
     Feature("like_ratio", Entity.USER, Ratio(prior=(1.0, 4.0)), _rate(LIKES), "likes per start",
             "Likes and live interactions per start, shrunk.", 0.25),
     Feature("completion_rate", Entity.USER, Ratio(prior=(1.0, 4.0)), _rate(("media_completed",)),
             "completions per start", "Media completed per start, shrunk.", 0.25),
-    Feature("tag_affinity", Entity.USER, Affinity(48, prior=(0.6, 1.0)), _strength("item.tags"),
-            "strength per start by tag", "How pleased this viewer is by tag.", {}, spark=False),
+    Feature("tag_affinity", Entity.USER, Affinity(256, "tags", prior=(0.6, 1.0)), _strength("item_key"),
+            "strength per start by tag", "How pleased this viewer is by tag, over a fair sample of 256 things met.", {},
+            spark=False),
+    Feature("subscriber_count", Entity.USER, Sum(), _each(FOLLOWS, Take(1)), "viewers",
+            "Subscriptions and follows that this person received as a creator.", 0.0, by="creator", spark=False),
 )  # fmt: skip
 
 ITEM_FEATURES = (
@@ -162,18 +200,20 @@ ITEM_FEATURES = (
     Feature("duration_s", Entity.ITEM, Last(), _held("duration_s", "media_published"), "seconds",
             "Length; none for rooms and where unknown.", None),
     Feature("published_at", Entity.ITEM, Last(), _held("event_at", "media_published", "room_opened"), "epoch seconds",
-            "When it was published or went live; publish_age_hours is read from it.", None),
+            "When it was published or went live; publish_age_hours and minutes_live are read from it.", None),
     Feature("shown", Entity.ITEM, Last(),
             _each(("media_published", "room_opened"), Take(const=1.0))
             | _each(("media_removed", "media_hidden", "room_closed"), Take(const=0.0)), "1 or 0",
-            "0 once removed, hidden or closed.", 0.0),
+            "0 once removed, hidden or closed; is_live is this and a lease that holds.", 0.0),
     Feature("heartbeat_at", Entity.ITEM, Last(), _held("event_at", "room_opened", "room_heartbeat", "room_status_changed"),
             "epoch seconds", "Last sign of life of a room; its lease runs 90 s from here.", None, spark=False),
     Feature("status", Entity.ITEM, Last(), _held("status", "room_opened", "room_status_changed"), "status",
             "What the host does now.", "none", spark=False),
-    Feature("views_1h", Entity.ITEM, Sum(HOUR, MINUTE), _each(STARTS, Take(1.0)), "starts", "Starts in an hour.", 0.0),
-    Feature("play_count_24h", Entity.ITEM, Sum(DAY, HOUR), _each(STARTS, Take(1.0)), "starts", "Starts in a day.", 0.0),
-    Feature("plays", Entity.ITEM, Sum(), _each(STARTS, Take(1.0)), "starts", "Starts ever.", 0.0),
+    Feature("views_1h", Entity.ITEM, Sum(HOUR, MINUTE), _started(), "starts", "Starts in an hour.", 0.0),
+    *(Feature(f"views_1h_{surface}", Entity.ITEM, Sum(HOUR, MINUTE), _started(surface), "starts",
+              f"Starts in an hour that came from the surface {surface}.", 0.0, spark=False) for surface in Surface),
+    Feature("play_count_24h", Entity.ITEM, Sum(DAY, HOUR), _started(), "starts", "Starts in a day.", 0.0),
+    Feature("plays", Entity.ITEM, Sum(), _started(), "starts", "Starts ever.", 0.0),
     Feature("satisfaction", Entity.ITEM, SATISFACTION, _strength(), "strength per start",
             "Signal strength per start, shrunk.", 0.6),
     Feature("like_ratio", Entity.ITEM, Ratio(prior=(1.0, 4.0)), _rate(LIKES), "likes per start",
@@ -181,26 +221,47 @@ ITEM_FEATURES = (
     Feature("completion_rate", Entity.ITEM, Ratio(prior=(1.0, 4.0)), _rate(("media_completed",)),
             "completions per start", "Completions per start, shrunk.", 0.25),
     Feature("avg_watch_s", Entity.ITEM, Ratio(prior=(30.0, 1.0)),
-            {"room_entered": Take(den=1.0), "watch_heartbeat": Take(HEARTBEAT_S)}, "seconds per entry",
+            {"room_entered": Take(den=1), "watch_heartbeat": Take(HEARTBEAT_S)}, "seconds per entry",
             "Watched seconds per entry of a room, from heartbeats.", 30.0),
     Feature("current_viewers", Entity.ITEM, Present(LEASE_S),
-            _each(("room_entered", "watch_heartbeat"), Take(1.0, key="user_id")) | {"room_left": Take(0.0, key="user_id")},
+            _each(("room_entered", "watch_heartbeat"), Take(1, key="user_id")) | {"room_left": Take(0, key="user_id")},
             "viewers", "Viewers in the room now, each by a 90 s lease.", 0.0, spark=False),
-    Feature("interactions_15m", Entity.ITEM, Sum(15 * MINUTE, MINUTE),
-            _each(("comment_posted", "streamer_followed", "room_shared", "gift_sent"), Take(1.0)), "events",
-            "Comments, follows, shares and gifts in 15 minutes.", 0.0),
+    Feature("interactions_15m", Entity.ITEM, Sum(15 * MINUTE, MINUTE), _each(tuple(_ROOM_COUNTS.values()), Take(1)),
+            "events", "Comments, follows, shares and gifts in 15 minutes.", 0.0),
+    *(Feature(f"{name}_{minutes}m", Entity.ITEM, Sum(minutes * MINUTE, MINUTE), {tag: Take(1)}, "events",
+              f"{name.capitalize()} in a room in {minutes} min.", 0.0, spark=False,
+              reads="" if minutes == _ROOM_MINUTES[0] else f"{name}_{_ROOM_MINUTES[0]}m")
+      for name, tag in _ROOM_COUNTS.items() for minutes in _ROOM_MINUTES),
+    Feature("gift_amount_60m", Entity.ITEM, Sum(HOUR, MINUTE), {"gift_sent": Take(weight_field="amount")}, "coins",
+            "What the gifts of 60 min were worth.", 0.0, spark=False),
 )  # fmt: skip
 
 CREATOR_FEATURES = (
-    Feature("subscribers", Entity.CREATOR, Sum(), _each(("subscription_to_creator", "streamer_followed"), Take(1.0)),
-            "viewers", "Subscriptions and follows ever.", 0.0),
-    Feature("plays", Entity.CREATOR, Sum(), _each(STARTS, Take(1.0)), "starts", "Starts of the creator's items.", 0.0),
+    Feature("subscribers", Entity.CREATOR, Sum(), _each(FOLLOWS, Take(1)), "viewers",
+            "Subscriptions and follows ever: creator_subscriber_count.", 0.0),
+    Feature("plays", Entity.CREATOR, Sum(), _started(), "starts", "Starts of the creator's items.", 0.0),
     Feature("satisfaction", Entity.CREATOR, SATISFACTION, _strength(), "strength per start",
             "Signal strength per start of the creator's items, shrunk.", 0.6),
+    Feature("starts_by_hour", Entity.CREATOR, Counts(24), {"room_entered": Take(1, key="hour")}, "starts by hour",
+            "Entries into the host's rooms by hour of the day (UTC, 00 to 23): a host has several peaks.", {},
+            spark=False),
+    Feature("language", Entity.CREATOR, Last(), _held("language", "creator_profile"), "language tag",
+            "Language of the creator's profile.", "unknown", by="user", spark=False),
+    Feature("region", Entity.CREATOR, Last(), _held("region", "creator_profile"), "region", "Region of the profile.",
+            "unknown", by="user", spark=False),
+    Feature("joined_at", Entity.CREATOR, Last(), _held("joined_at", "creator_profile"), "epoch seconds",
+            "When the creator joined; none where unknown.", None, by="user", spark=False),
+    # What a host's rooms are like, by the last one: an item key that is a host's id has these as its words.
+    Feature("content_type", Entity.CREATOR, Last(), {"room_opened": Take(const="LIVE")}, "LIVE or none",
+            "LIVE once the host opened a room.", None, spark=False),
+    Feature("category", Entity.CREATOR, Last(), _held("category", "room_opened"), "category",
+            "Category of the host's last room.", None, spark=False),
+    Feature("tags", Entity.CREATOR, Last(), _held("tags", "room_opened"), "tags", "Tags of the host's last room.", (),
+            spark=False),
 )  # fmt: skip
 
 PAIR_FEATURES = (
-    Feature("watches", Entity.PAIR, Sum(), _each(STARTS, Take(1.0)), "starts",
+    Feature("watches", Entity.PAIR, Sum(), _started(), "starts",
             "How often this viewer started something of this creator.", 0.0),
     Feature("last_watch_at", Entity.PAIR, Last(), _held("event_at", *STARTS), "epoch seconds",
             "When this viewer last did.", None),
@@ -210,5 +271,13 @@ FEATURES: tuple[Feature, ...] = USER_FEATURES + ITEM_FEATURES + CREATOR_FEATURES
 BY_ENTITY: dict[Entity, tuple[Feature, ...]] = {
     entity: tuple(feature for feature in FEATURES if feature.entity is entity) for entity in Entity
 }
+# What an item key is about, for features that keep item keys and are read as words.
+WORDS = ("category", "content_type", "tags")
+# Wall seconds after its last change that a record is kept; None: whatever was said before holds, at first for ever.
+KEEP_S: dict[Entity, float | None] = {
+    Entity.USER: 90 * DAY, Entity.ITEM: None, Entity.CREATOR: None, Entity.PAIR: 90 * DAY,
+}  # fmt: skip
+KEEP_ROOM_S = 2 * DAY  # rooms are items that end
+KEEP_REMOVED_S, KEEP_PUBLISHED_S = 14 * DAY, 3650 * DAY  # said of media when they are taken back or published again
 # What each attribute of a person may be used for; the encoder refuses anything that is not here as a model input.
 AUDIT_ONLY = frozenset({"age_band", "gender"})

@@ -1,5 +1,7 @@
 """The exceptions of the features room; every message is one sentence a user can act on."""
 
+from events.log import Place
+
 
 class FeaturesError(Exception):
     """Root of what this room raises."""
@@ -7,6 +9,15 @@ class FeaturesError(Exception):
 
 class StoreUnavailable(FeaturesError):
     """The online store did not answer within the time allowed."""
+
+
+class StoreSetBack(FeaturesError):
+    """The online store, or a shard of it, stands elsewhere than where its writer left it: lost writes, or a rival's."""
+
+    def __init__(self, places: frozenset[Place]) -> None:
+        names = ", ".join(f"{place.topic}/{place.partition}" for place in sorted(places))
+        super().__init__(f"the online store's progress of {names} is not what this writer left; read it again first")
+        self.places = places
 
 
 class NoSamples(FeaturesError):
@@ -27,3 +38,15 @@ class BadRange(FeaturesError):
 
 class SparkUnavailable(FeaturesError):
     """The local Spark cannot start."""
+
+
+class TablesUnavailable(FeaturesError):
+    """The offline tables could not be read or written."""
+
+
+class VersionGone(FeaturesError):
+    """A version of a table that can no longer be read, or was never written; the message names those that can."""
+
+
+class LockHeld(FeaturesError):
+    """Somebody else works on the lake; the message says who and for how long."""

@@ -4,7 +4,7 @@ Rows that came late (the online store left them out too) and second copies of an
 item is comes before what viewers did with it. Memory is bounded by the store and one chunk of dates.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from operator import itemgetter
 from pathlib import Path
@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec import NODEFAULT, structs
 
 from events import schema as s
-from events.topics import ENGAGEMENT, LIFECYCLE, MEDIA, PROFILES, TOPICS
+from events.log import Place
+from events.topics import ENGAGEMENT, LIFECYCLE, MEDIA, PROFILES, TOPICS, Topic
 from features.offline_tables import PinnedTable, distinct, open_table
 from features.snapshot import read_known, snapshot
-from features.state import updates
 from features.store import MemoryStore, lease_end
 
 # Topics whose events change features, those that describe items and people first.
@@ -38,18 +39,20 @@ class Ask(NamedTuple):
 
 
 class Past(NamedTuple):
-    """One event of the past and its time in epoch seconds."""
+    """One event of the past, its time in epoch seconds, and the partition it came from."""
 
     at: float
     event: s.Event
+    place: Place
 
 
 def store_as_of(
-    lake: Path, *, until: float | None = None, topics: Sequence[str] = APPLIED, report: Report | None = None
-) -> MemoryStore:
+    lake: Path, *, until: float | None = None, topics: Sequence[str] = APPLIED, report: Report | None = None,
+    versions: Mapping[str, int] | None = None,
+) -> MemoryStore:  # fmt: skip
     """A store that has applied every event strictly before `until` (epoch seconds; None: all of them)."""
     store = MemoryStore()
-    for past in replayed(lake, until=until, topics=topics, report=report):
+    for past in replayed(lake, until=until, topics=topics, report=report, versions=versions):
         apply_event(store, past)
     return store
 
@@ -72,15 +75,14 @@ def hydrate(
 
 
 def _as_of(store: MemoryStore, ask: Ask) -> dict[str, s.FeatureValue]:
-    known = read_known(store, ask.user_id, [ask.item_id], now=ask.at)[0]
+    known = read_known(store, ask.user_id, [ask.item_id], now=ask.at, look=store.look)[0]
     surface = s.Surface(ask.surface)
     return snapshot(ask.user_id, ask.item_id, known, now=ask.at, surface=surface, position=ask.position)
 
 
 def apply_event(store: MemoryStore, past: Past) -> None:
     """Fold one event into the store: features, leases of live rooms, watermark."""
-    for update in updates(past.event, store):
-        store.apply(update)
+    store.apply(past.event, past.at)
     match past.event:
         case s.RoomClosed(room_id=room_id):
             store.set_room(room_id, lease_until=past.at)
@@ -92,15 +94,20 @@ def apply_event(store: MemoryStore, past: Past) -> None:
 
 
 def replayed(
-    lake: Path, *, until: float | None = None, topics: Sequence[str] = APPLIED, report: Report | None = None
-) -> Iterator[Past]:
-    """Events of the tables in event-time order, strictly before `until`; a topic without a table has none."""
-    opened = [(TOPICS[name], open_table(lake, TOPICS[name].table)) for name in topics]
-    tables = [(topic.types, table) for topic, table in opened if table is not None]
+    lake: Path, *, until: float | None = None, topics: Sequence[str] = APPLIED, report: Report | None = None,
+    versions: Mapping[str, int] | None = None,
+) -> Iterator[Past]:  # fmt: skip
+    """Events of the tables in event-time order, strictly before `until`; a topic without a table has none.
+
+    `versions` are those of the tables to read, by name; the newest where it names none.
+    """
+    at = versions or {}
+    opened = [(TOPICS[n], open_table(lake, TOPICS[n].table, version=at.get(TOPICS[n].table))) for n in topics]
+    tables = [(topic, table) for topic, table in opened if table is not None]
     last = None if until is None else datetime.fromtimestamp(until, tz=UTC).date()
     done, total = 0, sum(sum(table.rows.values()) for _, table in tables)
     for dates in chunks([table for _, table in tables], last=last):
-        lanes = [_events(table, types, dates, until) for types, table in tables]
+        lanes = [_events(table, topic, dates, until) for topic, table in tables]
         yield from sorted((past for lane in lanes for past in lane), key=itemgetter(0))  # stable: topics stay in order
         done += sum(table.rows.get(day, 0) for _, table in tables for day in dates)
         if report:
@@ -122,11 +129,9 @@ def chunks(tables: Sequence[PinnedTable], *, last: date | None, rows: int = CHUN
         yield held
 
 
-def _events(
-    table: PinnedTable, types: Sequence[type[s.Event]], dates: Sequence[date], until: float | None
-) -> list[Past]:
+def _events(table: PinnedTable, topic: Topic, dates: Sequence[date], until: float | None) -> list[Past]:
     """One table's events of some dates by time, then place in the log."""
-    fields = sorted({name for kind in types for name in kind.__struct_fields__})
+    fields = sorted({name for kind in topic.types for name in kind.__struct_fields__})
     rows = table.read(dates, [*fields, "type", "late", "kafka_partition", "kafka_offset"])
     rows = rows.filter(pc.invert(rows["late"]))
     if until is not None:
@@ -136,24 +141,33 @@ def _events(
     if not rows.num_rows:
         return []  # Arrow 25's indices_nonzero crashes the process on an array without chunks
     out: list[tuple[int, Past]] = []
-    for kind in types:
-        out.extend(_of_kind(rows, kind))
+    for kind in topic.types:
+        out.extend(_of_kind(rows, kind, topic.name))
     out.sort(key=itemgetter(0))
     return [past for _, past in out]
 
 
-def _of_kind(rows: pa.Table, kind: type[s.Event]) -> Iterator[tuple[int, Past]]:
+def _of_kind(rows: pa.Table, kind: type[s.Event], topic_name: str) -> Iterator[tuple[int, Past]]:
     """Rows of one event type as events, each with its place among `rows`; stored rows are valid: no second check."""
     here = pc.indices_nonzero(pc.equal(rows["type"], str(kind.__struct_config__.tag)))
     mine = rows.take(here)
     names = kind.__struct_fields__
-    columns = [_plain(mine[name].to_pylist(), name) for name in names]
+    columns = [_plain(mine[name], name, default) for name, default in _defaults(kind).items()]
     make: Any = kind
-    for place, values in zip(here.to_pylist(), zip(*columns, strict=True), strict=True):
+    places = [Place(topic_name, number) for number in mine["kafka_partition"].to_pylist()]
+    for number, place, values in zip(here.to_pylist(), places, zip(*columns, strict=True), strict=True):
         event = make(**dict(zip(names, values, strict=True)))
-        yield place, Past(event.event_at.timestamp(), event)
+        yield number, Past(event.event_at.timestamp(), event, place)
 
 
-def _plain(values: list[Any], name: str) -> list[Any]:
-    """Lists back to the tuples the schema has."""
-    return [tuple(v) if isinstance(v, list) else v for v in values] if name in ("tags", "blocked_creators") else values
+def _defaults(kind: type[s.Event]) -> dict[str, Any]:
+    """The fields of an event type, each with its default: what a row has that is older than the field; None without one."""
+    return {one.name: None if one.default is NODEFAULT else one.default for one in structs.fields(kind)}
+
+
+def _plain(column: pa.ChunkedArray, name: str, default: Any) -> list[Any]:
+    """Lists back to the tuples the schema has, and nulls to defaults."""
+    values = column.to_pylist()
+    if name in ("tags", "blocked_creators"):
+        values = [tuple(v) if isinstance(v, list) else v for v in values]
+    return values if default is None or not column.null_count else [default if v is None else v for v in values]

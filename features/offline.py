@@ -1,8 +1,12 @@
-"""Feature tables: one row an entity and day, each Spark feature as of that day's end (midnight UTC after `as_of`).
+"""Feature tables: one row an entity and day, each daily feature as of that day's end (midnight UTC after `as_of`).
 
-A table has the entity's id, `as_of`, and a column a feature. Days are rewritten whole, so a second run changes nothing. An
-entity has a row on every day from its first event on. Values that only events change are computed on the days that had any
-and carried forward; windows are computed for every day asked for.
+A table has the entity's id, `as_of`, a column a feature, and `written_at`. Days are rewritten whole, so a second run changes
+nothing. An entity has a row on every day from the first event on that one of its columns counts. Values that only events
+change are computed on the days that had any and carried forward; windows are computed for every day asked for.
+
+`written_at` says since when a row has said what it says: a row that is written again with the same values keeps it, one whose
+values changed gets the time of the rewrite. So a join that looks only at what was written by then (features/point_in_time.py)
+never sees a correction early; it goes without that day instead.
 """
 
 from __future__ import annotations
@@ -13,16 +17,20 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from events.clock import Clock, WallClock
 from features import columns as c
 from features.definitions import DAY, Entity, Feature
-from features.offline_events import ID_COLUMN, event_frame
-from features.offline_tables import need_table
-from features.spark import replace_dates
+from features.offline_events import event_frame, of_entity, once, with_words
+from features.offline_tables import need_table, open_table
+from features.spark import read_table, replace_dates
+from features.table_lock import builds
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
 
 Report = Callable[[str], None]
+DAILY = (Entity.USER, Entity.ITEM, Entity.CREATOR)  # pairs are too many for a row a day
+ALIKE = 1e-9  # relative: sums of parts in another order are the same value
 
 
 @dataclass(frozen=True)
@@ -38,17 +46,21 @@ def table_of(entity: Entity) -> str:
     return f"{entity.value}_features"
 
 
+@builds("feature tables")
 def build_feature_tables(
-    spark: SparkSession, lake: Path, *, dates: Sequence[date], report: Report | None = None
-) -> dict[str, int]:
+    spark: SparkSession, lake: Path, *, dates: Sequence[date], entities: Sequence[Entity] = DAILY,
+    report: Report | None = None, clock: Clock | None = None,
+) -> dict[str, int]:  # fmt: skip
     """Write the feature tables of those days and return the rows written by table; NoTable when no event was ever stored."""
     say = report or (lambda _: None)
+    now = (clock or WallClock()).now()
     say(f"feature tables: {len(dates)} days from {min(dates)} to {max(dates)}")
-    events = event_frame(spark, lake, until=max(dates)).cache()
+    events = once(event_frame(spark, lake, until=max(dates))).cache()
     written: dict[str, int] = {}
-    for entity in ID_COLUMN:
+    for entity in entities:
         table = table_of(entity)
-        replace_dates(feature_frame(events, entity, dates=dates), lake, table, column="as_of", dates=dates)
+        frame = _dated(spark, lake, feature_frame(events, entity, dates=dates), entity, dates=dates, now=now)
+        replace_dates(frame, lake, table, column="as_of", dates=dates)
         written[table] = need_table(lake, table, made_by="`livefeed features tables`").count(dates)
         say(f"feature tables: {table} has {written[table]:,} rows")
     events.unpersist()
@@ -56,23 +68,49 @@ def build_feature_tables(
 
 
 def feature_frame(events: DataFrame, entity: Entity, *, dates: Sequence[date]) -> DataFrame:
-    """One row an entity and day with every Spark feature of the entity."""
+    """One row an entity and day with every daily feature of the entity."""
     from pyspark.sql import functions as F
 
-    mine = _of_entity(events, entity)
+    mine = of_entity(events, c.spark_features(entity))
     out = _spine(mine, dates)
-    for part in _parts(mine, entity, out, dates):
+    for part in _parts(mine, events, entity, out, dates):
         out = out.join(part.frame, ["id", part.day], "left")
     values = [c.with_default(feature) for feature in c.spark_features(entity)]
     return out.select(F.col("id").alias(f"{entity.value}_id"), "as_of", *values)
 
 
-def _of_entity(events: DataFrame, entity: Entity) -> DataFrame:
+def _dated(
+    spark: SparkSession, lake: Path, frame: DataFrame, entity: Entity, *, dates: Sequence[date], now: float
+) -> DataFrame:
+    """The rows with `written_at`: as the table has it where it says the same already, else now."""
     from pyspark.sql import functions as F
 
-    tags = c.event_types(c.spark_features(entity))
-    mine = events.where(F.col("type").isin(*tags) & F.col(ID_COLUMN[entity]).isNotNull())
-    return mine.withColumn("id", F.col(ID_COLUMN[entity]))
+    this_time = F.timestamp_micros(F.lit(round(now * 1e6)))
+    table = open_table(lake, table_of(entity))
+    if table is None or not table.count(dates):
+        return frame.withColumn("written_at", this_time)
+    old = read_table(spark, lake, table.name, version=table.version)
+    if not {*frame.columns, "written_at"} <= set(old.columns):
+        return frame.withColumn("written_at", this_time)
+    own = [f"{entity.value}_id", "as_of"]
+    old = old.where(F.col("as_of").isin([F.lit(day) for day in dates]))
+    old = old.select(*own, *(F.col(name).alias(f"old_{name}") for name in [*frame.columns[2:], "written_at"]))
+    same = F.lit(True)
+    for name, kind in frame.dtypes[2:]:
+        same = same & _alike(F.col(name), F.col(f"old_{name}"), number=kind == "double")
+    both = frame.join(old, own, "left").withColumn(
+        "written_at", F.coalesce(F.when(same, F.col("old_written_at")), this_time)
+    )
+    return both.select(*frame.columns, "written_at")
+
+
+def _alike(new: Column, old: Column, *, number: bool) -> Column:
+    from pyspark.sql import functions as F
+
+    same = new.eqNullSafe(old)
+    if not number:
+        return same
+    return same | F.coalesce(F.abs(new - old) <= ALIKE * F.greatest(F.abs(new), F.lit(1.0)), F.lit(False))
 
 
 def _spine(mine: DataFrame, dates: Sequence[date]) -> DataFrame:
@@ -91,7 +129,7 @@ def _spine(mine: DataFrame, dates: Sequence[date]) -> DataFrame:
     return held.where(F.col("as_of").isin([F.lit(day) for day in dates]))
 
 
-def _parts(mine: DataFrame, entity: Entity, spine: DataFrame, dates: Sequence[date]) -> list[Part]:
+def _parts(mine: DataFrame, events: DataFrame, entity: Entity, spine: DataFrame, dates: Sequence[date]) -> list[Part]:
     """The entity's features, by way of computing; ways that it does not use are left out."""
     points = spine.select("id", "point").distinct()
     out: list[Part] = []
@@ -102,11 +140,12 @@ def _parts(mine: DataFrame, entity: Entity, spine: DataFrame, dates: Sequence[da
         out.append(Part(_lists(upto, features, "point"), "point"))
     if features := c.of_kind(entity, "window"):
         near = _near(mine, dates, reach=max(c.days_reached(feature) for feature in features))
-        sums = [c.windowed_sum(feature) for feature in features]
+        sums = [c.single(feature) for feature in features]
         out.append(Part(near.groupBy("id", "as_of").agg(*sums), "as_of"))
     if features := c.of_kind(entity, "keyed_window"):
         near = _near(_keyed(mine, features), dates, reach=max(c.days_reached(feature) for feature in features))
-        out.append(Part(_lists(near.where(_inside(features)), features, "as_of"), "as_of"))
+        near = near.where(c.inside(features))
+        out.append(Part(_lists(near, features, "as_of", events=events), "as_of"))
     return out
 
 
@@ -121,11 +160,7 @@ def _keyed(mine: DataFrame, features: Sequence[Feature]) -> DataFrame:
     """One row an event and list feature that it adds a key to: id, event_date, at, feature, key, weight."""
     from pyspark.sql import functions as F
 
-    adds = [
-        F.struct(F.lit(one.name).alias("feature"), c.key(one).alias("key"), c.weight(one).alias("weight"))
-        for one in features
-    ]  # fmt: skip
-    rows = mine.select("id", "event_date", "at", F.explode(F.array(*adds)).alias("add"))
+    rows = mine.select("id", "event_date", "at", F.explode(c.adds(features)).alias("add"))
     return rows.select("id", "event_date", "at", "add.*").where("key is not null")
 
 
@@ -143,22 +178,25 @@ def _near(rows: DataFrame, dates: Sequence[date], *, reach: int) -> DataFrame:
 
     reached = F.sequence("event_date", F.date_add("event_date", reach))
     rows = rows.withColumn("as_of", F.explode(reached)).where(F.col("as_of").isin([F.lit(day) for day in dates]))
-    return rows.withColumn("now", (F.unix_date("as_of") + 1) * DAY)
+    return rows.withColumn("now", _end_of("as_of"))
 
 
-def _inside(features: Sequence[Feature]) -> Column:
-    """Whether a keyed row lies in its own feature's window."""
+def _lists(keyed: DataFrame, features: Sequence[Feature], day: str, *, events: DataFrame | None = None) -> DataFrame:
+    """A list of keys a feature, by entity and day; of words, as known at the day's end, where it is about words."""
     from pyspark.sql import functions as F
 
-    out = F.lit(False)
-    for feature in features:
-        out = F.when(F.col("feature") == feature.name, c.in_window(feature)).otherwise(out)
-    return out
+    of_key = [F.max("at").alias("at"), F.sum("weight").alias("weight")]
+    totals = keyed.groupBy("id", day, "feature", "key").agg(*of_key)
+    if (about := c.about_words(features)) and events is not None:
+        totals = totals.withColumn("now", _end_of(day)).withColumn("known_by", F.lit(float("inf")))
+        known = with_words(events, totals, by=["id", day, "feature", "key"], about=about)
+        totals = known.withColumn("key", F.explode(c.keys_meant(features)))
+        totals = totals.groupBy("id", day, "feature", "key").agg(*of_key)
+    return totals.groupBy("id", day).agg(*(c.collected(feature) for feature in features))
 
 
-def _lists(keyed: DataFrame, features: Sequence[Feature], day: str) -> DataFrame:
-    """A list of keys a feature, by entity and day."""
+def _end_of(day: str) -> Column:
+    """Epoch second of the midnight after the day."""
     from pyspark.sql import functions as F
 
-    totals = keyed.groupBy("id", day, "feature", "key").agg(F.max("at").alias("at"), F.sum("weight").alias("weight"))
-    return totals.groupBy("id", day).agg(*(c.listed(feature) for feature in features))
+    return (F.unix_date(day) + 1) * DAY

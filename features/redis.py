@@ -1,178 +1,307 @@
-"""The online store on Redis: one hash an entity, one field a source partition, so that two writers never share a value.
+"""The online store on Redis, one server or a cluster (`redis+cluster://host:port`, or found to be one).
 
-Keys: `f:<entity>:<id>` (hash: place -> msgpack of offset and state), `ids:item` (set), `progress` (hash), `live` (sorted set:
-room -> end of lease), `trending:<name>` (sorted set), `watermark` (sorted set of one member). Every command touches one key,
-so that it runs on Redis Cluster too.
+`features/redis_keys.py` says how it lies there and ADR 5 why it is exact: records carry their offset, and every primary of a
+cluster keeps marks of how far it was written, in the same append-only file as its records.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from events.log import Place
+from features import redis_keys as k
 from features.definitions import Entity
-from features.errors import StoreUnavailable
-from features.state import EntityState, merge
-from features.store import OnlineRecord, RecordKey
+from features.errors import StoreSetBack, StoreUnavailable
+from features.redis_scripts import ADVANCE, ALL, ANNOUNCE, REPLACE, SAVE
+from features.redis_wire import Command, Wire, chunks
+from features.state import EntityState, merge, pair_id
+from features.store import ANNOUNCEMENTS, FORGOTTEN_ROOM_S, Changed, OnlineRecord, RecordKey
 
-PIPELINE = 1000  # commands a round trip: bounds the server's reply buffer
-FORGOTTEN_ROOM_S = 86_400.0  # a room whose lease ended that long before the watermark is dropped from `live`
-PROGRESS, LIVE, WATERMARK, ITEM_IDS = "progress", "live", "watermark", "ids:item"
-T = TypeVar("T")
-_ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(tuple[int, dict[str, Any]])
-
-
-def entity_key(entity: Entity, entity_id: str) -> str:
-    """The Redis key of an entity's hash."""
-    return f"f:{entity}:{entity_id}"
-
-
-def _field(place: Place) -> str:
-    return f"{place.topic}/{place.partition}"
-
-
-def _place(text: bytes) -> Place:
-    topic, _, partition = text.decode().rpartition("/")
-    return Place(topic, int(partition))
-
-
-def _chunks(rows: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(rows), PIPELINE):
-        yield rows[start : start + PIPELINE]
+SAVED_AT_ONCE = 100  # records a script call: a reader waits a millisecond for it
+PACKED_AT_ONCE = 5_000  # records packed before they are sent: bounds memory in a rebuild
+MOST_PAIRS = 2_048  # creators remembered a viewer; beyond that those longest not written go
+SWEEP_EVERY_S = 60.0  # event-time seconds between looks for items whose records have expired
+SWEPT_AT_ONCE = 1_000
+_CHANGED = msgspec.msgpack.Decoder(tuple[list[str], list[str]])
 
 
 class RedisStore:
     """OnlineStore over Redis; every failure to answer within `timeout_s` is a StoreUnavailable."""
 
     def __init__(self, url: str, *, timeout_s: float = 2.0) -> None:
-        self._url = url
-        # No retry inside the client: the caller knows how long it may wait.
-        self._redis: Any = redis.Redis.from_url(
-            url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
-        )
+        self._wire = Wire(url, timeout_s=timeout_s, scripts=ALL)
+        self._left: dict[str, dict[Place, int]] = {}  # mark -> what it said when last read or written
+        self._read: frozenset[str] = frozenset()  # the marks that were read whole
+        self._sweep = _Sweep(self._wire)
 
-    def _ask(self, question: Callable[[Any], T]) -> T:
-        try:
-            return question(self._redis)
-        except (redis.RedisError, OSError) as error:
-            raise StoreUnavailable(f"the online store at {self._url} did not answer: {error}") from None
-
-    def _pipelined(self, fill: Sequence[Callable[[Any], object]]) -> list[Any]:
-        """Run many one-key commands, a round trip a thousand."""
-
-        def run(client: Any) -> list[Any]:
-            out: list[Any] = []
-            for chunk in _chunks(fill):
-                pipe = client.pipeline(transaction=False)
-                for add in chunk:
-                    add(pipe)
-                out.extend(pipe.execute())
-            return out
-
-        return self._ask(run)
+    # --- what the collector writes ---
 
     def load(self, keys: Sequence[RecordKey]) -> list[OnlineRecord | None]:
         """The records of those keys, None where there is none."""
+        names = ((k.hash_key(key.entity, key.entity_id), k.field_of(key)) for key in keys)
+        found = self._wire.ask(Command(name, ("HGET", name, field)) for name, field in names)
+        return [None if blob is None else k.unpack(blob) for blob in found]
 
-        def run(client: Any) -> list[bytes | None]:
-            out: list[bytes | None] = []
-            for chunk in _chunks(keys):
-                pipe = client.pipeline(transaction=False)
-                for key in chunk:
-                    pipe.hget(entity_key(key.entity, key.entity_id), _field(key.place))
-                out.extend(pipe.execute())
-            return out
+    def save(self, records: Mapping[RecordKey, OnlineRecord]) -> list[RecordKey]:
+        """Write records whole but for those of which it holds a later one."""
+        return [key for some in chunks(list(records), PACKED_AT_ONCE) for key in self._save(some, records)]
 
-        return [None if blob is None else OnlineRecord(*_DECODER.decode(blob)) for blob in self._ask(run)]
+    def _save(self, keys: Sequence[RecordKey], records: Mapping[RecordKey, OnlineRecord]) -> list[RecordKey]:
+        self._list(key.entity_id for key in keys if key.entity is Entity.ITEM)
+        by_hash: dict[str, list[RecordKey]] = {}
+        for key in keys:
+            by_hash.setdefault(k.hash_key(key.entity, key.entity_id), []).append(key)
+        calls = [
+            [(name, key) for name in names for key in by_hash[name]]
+            for names in self._wire.grouped(by_hash, SAVED_AT_ONCE)
+        ]
+        answers = self._wire.ask(
+            SAVE.on([name for name, _ in call], *(word for _, key in call for word in _words(key, records[key])))
+            for call in calls
+        )
+        return [call[number][1] for call, refused in zip(calls, answers, strict=True) for number in refused]
 
-    def save(self, records: Mapping[RecordKey, OnlineRecord]) -> None:
-        """Write records whole."""
+    def progress(self) -> dict[Place, int]:
+        """Next offset to apply by place: the smallest over all marks, 0 where a mark does not know the place."""
+        marks = self._marks()
+        for mark, flat in zip(marks, self._wire.ask(Command(one, ("HGETALL", one)) for one in marks), strict=True):
+            fields = zip(flat[::2], flat[1::2], strict=True)
+            self._left[mark] = {k.place_of(field): int(offset) for field, offset in fields}
+        self._read = frozenset(marks)
+        places = {place for mark in marks for place in self._left[mark]}
+        return {place: min(self._left[mark].get(place, 0) for mark in marks) for place in places}
 
-        def run(client: Any) -> None:
-            rows = iter(records.items())
-            while chunk := list(islice(rows, PIPELINE)):
-                pipe = client.pipeline(transaction=False)
-                for key, record in chunk:
-                    blob = _ENCODER.encode((record.offset, record.state))
-                    pipe.hset(entity_key(key.entity, key.entity_id), _field(key.place), blob)
-                items = {key.entity_id for key, _ in chunk if key.entity is Entity.ITEM}
-                if items:
-                    pipe.sadd(ITEM_IDS, *items)
-                pipe.execute()
+    def advance(self, progress: Mapping[Place, int]) -> None:
+        """Set the next offsets on every mark; StoreSetBack when one is not as this store last read or wrote it."""
+        if not progress:
+            return
+        marks = self._marks()
+        answers = self._wire.ask(
+            ADVANCE.on([mark], *(word for row in progress.items() for word in self._move(mark, *row))) for mark in marks
+        )
+        moved = frozenset(k.place_of(field) for fields in answers for field in fields)
+        for mark in marks:
+            self._left.setdefault(mark, {}).update(
+                {place: offset for place, offset in progress.items() if place not in moved}
+            )
+        if moved:
+            raise StoreSetBack(moved)
 
-        self._ask(run)
+    def announce(self, *, items: Sequence[str] = (), creators: Sequence[str] = ()) -> None:
+        """Tell readers that these changed."""
+        if items or creators:
+            # Listed again: the shard that lists an item may have lost what the shard of its record did not.
+            self._list(items)
+            what = msgspec.msgpack.encode((list(items), list(creators)))
+            self._wire.ask([ANNOUNCE.on([k.CHANGES], ANNOUNCEMENTS, what)])
+
+    def erase_user(self, user_id: str) -> int:
+        """Remove a person's records, and her pairs from either side; reads the names of all pairs there are."""
+        names = [k.hash_key(entity, user_id) for entity in (Entity.USER, Entity.CREATOR)]
+        sizes = self._wire.ask(Command(one, ("HLEN", one)) for one in names)
+        gone = [(name, field) for name, field in self._pairs() if _is_of(name, field, user_id)]
+        self._wire.ask(Command(name, ("HDEL", name, field)) for name, field in gone)
+        self._wire.ask(Command(one, ("UNLINK", one)) for one in names)
+        return sum(sizes) + len(gone)
+
+    def clear(self) -> None:
+        """Empty the database, of every server: whatever lies there."""
+        self._wire.each_server(lambda server: server.flushdb(asynchronous=True))
+        self._left.clear()
+        self._read = frozenset()
+
+    # --- what readers ask for ---
 
     def read(self, entity: Entity, ids: Sequence[str]) -> list[EntityState]:
         """Merged states in the order of `ids`, empty where nothing is known."""
-        names = [entity_key(entity, one) for one in ids]
-        blobs = self._pipelined([lambda pipe, name=name: pipe.hvals(name) for name in names])  # type: ignore[misc]
-        return [merge(entity, (_DECODER.decode(blob)[1] for blob in lanes)) for lanes in blobs]
+        names = list(dict.fromkeys(k.hash_key(entity, one) for one in ids))
+        found = self._wire.ask(Command(one, ("HGETALL", one)) for one in names)
+        lanes: dict[str, list[tuple[Place, bytes]]] = {}
+        for name, flat in zip(names, found, strict=True):
+            for field, blob in zip(flat[::2], flat[1::2], strict=True):
+                one = f"{name}|{k.tail_of(field)}" if entity is Entity.PAIR else name
+                lanes.setdefault(one, []).append((k.place_of(field), blob))
+        at = (f"{k.hash_key(entity, one)}|{one.partition('|')[2]}" if entity is Entity.PAIR else
+              k.hash_key(entity, one) for one in ids)  # fmt: skip
+        return [merge(entity, (k.state_in(blob) for _, blob in sorted(lanes.get(one, ())))) for one in at]
 
-    def progress(self) -> dict[Place, int]:
-        """Next offset to apply by place."""
-        return {_place(field): int(offset) for field, offset in self._ask(lambda r: r.hgetall(PROGRESS)).items()}
+    def ids(self, entity: Entity) -> list[str]:
+        """Every id of an entity that has a record, sorted; items from their lists, others by a scan of all keys."""
+        if entity is Entity.ITEM:
+            found = self._wire.ask(Command(one, ("SMEMBERS", one)) for one in k.ITEM_IDS)
+            return sorted(one.decode() for members in found for one in members)
+        start = len(k.hash_key(entity, ""))
+        if entity is Entity.PAIR:
+            return sorted({pair_id(name[start:], k.tail_of(field)) for name, field in self._pairs()})
+        return sorted(name[start:] for name in self._hashes(entity))
 
-    def advance(self, progress: Mapping[Place, int]) -> None:
-        """Set the next offsets; call after the records up to there were saved."""
-        if progress:
-            self._ask(lambda r: r.hset(PROGRESS, mapping={_field(place): offset for place, offset in progress.items()}))
+    def cursor(self) -> str:
+        """The last announcement."""
+        last = self._wire.one(k.CHANGES, "XREVRANGE", k.CHANGES, "+", "-", "COUNT", 1)
+        return last[0][0].decode() if last else "0-0"
+
+    def changed(self, since: str) -> Changed | None:
+        """What was announced after `since`; None when that is gone, or the announcements were set back."""
+        found = self._wire.one(k.CHANGES, "XRANGE", k.CHANGES, f"({since}", "+")
+        if not found:
+            return Changed(since, frozenset(), frozenset()) if self.cursor() == since else None
+        entries = [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in found]
+        if entries[0][b"before"].decode() != since:
+            return None
+        what = [_CHANGED.decode(entry[b"changed"]) for entry in entries]
+        items, creators = (frozenset(one for row in what for one in row[n]) for n in (0, 1))
+        return Changed(found[-1][0].decode(), items, creators)
+
+    def set_vectors(self, vectors: Mapping[str, bytes]) -> None:
+        """Keep packed numbers by item id."""
+        by_key = {k.vector_key(one): blob for one, blob in vectors.items()}
+        self._wire.ask(
+            Command(names[0], ("MSET", *(word for name in names for word in (name, by_key[name]))))
+            for names in self._wire.grouped(by_key, SWEPT_AT_ONCE)
+        )
+
+    def vectors(self, item_ids: Sequence[str]) -> list[bytes | None]:
+        """Packed numbers in the order of `item_ids`."""
+        keys = [k.vector_key(one) for one in item_ids]
+        groups = list(self._wire.grouped(dict.fromkeys(keys), SWEPT_AT_ONCE))
+        answers = self._wire.ask(Command(names[0], ("MGET", *names)) for names in groups)
+        if len(groups) == 1 and len(groups[0]) == len(keys):
+            return list(answers[0])
+        found = dict(
+            zip((name for names in groups for name in names), (b for row in answers for b in row), strict=True)
+        )
+        return [found[key] for key in keys]
+
+    # --- listings ---
 
     def set_room(self, room_id: str, *, lease_until: float) -> None:
         """The room is live until `lease_until`."""
-        self._ask(lambda r: r.zadd(LIVE, {room_id: lease_until}))
+        self._wire.one(k.LIVE, "ZADD", k.LIVE, lease_until, room_id)
 
     def live_rooms(self, now: float) -> list[str]:
         """Rooms whose lease holds as of `now`, sorted."""
-        return sorted(room.decode() for room in self._ask(lambda r: r.zrangebyscore(LIVE, f"({now!r}", "+inf")))
+        return sorted(one.decode() for one in self._wire.one(k.LIVE, "ZRANGEBYSCORE", k.LIVE, f"({now!r}", "+inf"))
 
     def set_trending(self, name: str, scores: Mapping[str, float]) -> None:
         """Replace a trending list; readers see the old one or the new one."""
-
-        def run(client: Any) -> None:
-            pipe = client.pipeline(transaction=True)  # one key: legal on a cluster
-            pipe.delete(f"trending:{name}")
-            if scores:
-                # Negated, so that Redis's ascending order gives best first and ties by id.
-                pipe.zadd(f"trending:{name}", {item: -score for item, score in scores.items()})
-            pipe.execute()
-
-        self._ask(run)
+        # Negated, so that Redis's ascending order gives best first and ties by id.
+        rows = (word for item, score in scores.items() for word in (-score, item))
+        self._wire.ask([REPLACE.on([f"trending:{name}"], *rows)])
 
     def trending(self, name: str, limit: int) -> list[tuple[str, float]]:
         """Item ids and scores, best first, ties by id."""
         if limit <= 0:
             return []
-        found = self._ask(lambda r: r.zrange(f"trending:{name}", 0, limit - 1, withscores=True))
-        return [(item.decode(), -score) for item, score in found]
-
-    def ids(self, entity: Entity) -> list[str]:
-        """Every id of an entity that has a record, sorted; items from their set, other entities by a scan of all keys."""
-        if entity is Entity.ITEM:
-            return sorted(one.decode() for one in self._ask(lambda r: r.smembers(ITEM_IDS)))
-        prefix = entity_key(entity, "")
-        keys = self._ask(lambda r: list(r.scan_iter(match=f"{prefix}*", count=1000)))
-        return sorted({key.decode()[len(prefix) :] for key in keys})
+        key = f"trending:{name}"
+        flat = self._wire.one(key, "ZRANGE", key, 0, limit - 1, "WITHSCORES")
+        return [(item.decode(), -float(score)) for item, score in zip(flat[::2], flat[1::2], strict=True)]
 
     def watermark(self) -> float | None:
         """Largest event time applied."""
-        mark = self._ask(lambda r: r.zscore(WATERMARK, "event"))
+        mark = self._wire.one(k.WATERMARK, "ZSCORE", k.WATERMARK, "event")
         return None if mark is None else float(mark)
 
     def set_watermark(self, at: float) -> None:
-        """Raise the watermark, and forget rooms that ended long before it."""
-        self._pipelined(
+        """Raise the watermark; rooms that ended long before it and items whose records expired are forgotten."""
+        ended = f"({at - FORGOTTEN_ROOM_S!r}"
+        _, rooms = self._wire.ask(
             [
-                lambda pipe: pipe.zadd(WATERMARK, {"event": at}, gt=True),
-                lambda pipe: pipe.zremrangebyscore(LIVE, "-inf", f"({at - FORGOTTEN_ROOM_S!r}"),
+                Command(k.WATERMARK, ("ZADD", k.WATERMARK, "GT", at, "event")),
+                Command(k.LIVE, ("ZRANGEBYSCORE", k.LIVE, "-inf", ended)),
             ]
         )
+        if rooms:
+            self._sweep.forget(room.decode() for room in rooms)
+            self._wire.one(k.LIVE, "ZREMRANGEBYSCORE", k.LIVE, "-inf", ended)
+        self._sweep.step(at)
 
     def close(self) -> None:
         """Let the connections go."""
-        self._redis.close()
+        self._wire.close()
+
+    # --- parts of the above ---
+
+    def _list(self, item_ids: Iterable[str]) -> None:
+        """Put items on the lists of all items."""
+        by_list: dict[str, set[str]] = {}
+        for one in item_ids:
+            by_list.setdefault(k.ITEM_IDS[k.bucket_of(one)], set()).add(one)
+        self._wire.ask(Command(name, ("SADD", name, *members)) for name, members in by_list.items())
+
+    def _marks(self) -> Sequence[str]:
+        """The marks there are: one on a single server, else all; StoreUnavailable when a primary holds none."""
+        if not self._wire.is_cluster:
+            return k.MARKS[:1]
+        bare = self._wire.servers() - {self._wire.name_of(mark) for mark in k.MARKS}
+        if bare:
+            raise StoreUnavailable(
+                f"the primary {min(bare)} holds none of the {k.BUCKETS} slots in which the online store keeps its "
+                f"progress; give each primary at least {k.SLOTS // k.BUCKETS * 2} slots in a row"
+            )
+        return k.MARKS
+
+    def _move(self, mark: str, place: Place, offset: int) -> tuple[str, int, str]:
+        left = self._left.get(mark, {}).get(place)
+        unknown = "" if mark in self._read else "?"
+        return k.place_field(place), offset, unknown if left is None else str(left)
+
+    def _hashes(self, entity: Entity) -> set[str]:
+        """The keys of all hashes of an entity."""
+        pattern = f"{k.hash_key(entity, '')}*"
+        found = self._wire.each_server(lambda server: list(server.scan_iter(match=pattern, count=1000)))
+        return {name.decode() for names in found.values() for name in names}
+
+    def _pairs(self) -> Iterable[tuple[str, bytes]]:
+        """Key and field of every pair's record."""
+        for names in chunks(sorted(self._hashes(Entity.PAIR)), SWEPT_AT_ONCE):
+            fields = self._wire.ask(Command(name, ("HKEYS", name)) for name in names)
+            yield from ((name, field) for name, found in zip(names, fields, strict=True) for field in found)
+
+
+def _words(key: RecordKey, record: OnlineRecord) -> tuple[str, bytes, int, int]:
+    """A record as SAVE takes it."""
+    keep = int(record.keep_s) if record.keep_s is not None else 0
+    return k.field_of(key), k.pack(record), keep, MOST_PAIRS if key.entity is Entity.PAIR else 0
+
+
+def _is_of(name: str, field: bytes, user_id: str) -> bool:
+    """Whether a pair is of this viewer or of this creator."""
+    pair = pair_id(name[len(k.hash_key(Entity.PAIR, "")) :], k.tail_of(field))
+    return pair.startswith(pair_id(user_id, "")) or pair.endswith(pair_id("", user_id))
+
+
+class _Sweep:
+    """Takes ids off the lists of items whose records are gone, a little at a time; each is looked at twice.
+
+    The second look is for an item that is being saved: it is listed first and gets its record then.
+    """
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._bucket, self._cursor = 0, b"0"
+        self._at = float("-inf")
+        self._absent: list[str] = []
+
+    def step(self, at: float) -> None:
+        """One look, if `at` (event time) is long enough after the last."""
+        if at < self._at + SWEEP_EVERY_S:
+            return
+        self._at = at
+        self.forget(self._without_record(self._absent))
+        name = k.ITEM_IDS[self._bucket]
+        self._cursor, found = self._wire.one(name, "SSCAN", name, self._cursor, "COUNT", SWEPT_AT_ONCE)
+        if self._cursor == b"0":
+            self._bucket = (self._bucket + 1) % k.BUCKETS
+        self._absent = self._without_record([one.decode() for one in found])
+
+    def forget(self, item_ids: Iterable[str]) -> None:
+        """Take items off the lists, and their vectors away."""
+        gone = list(item_ids)
+        lists = ((k.ITEM_IDS[k.bucket_of(one)], one) for one in gone)
+        self._wire.ask(Command(name, ("SREM", name, one)) for name, one in lists)
+        self._wire.ask(Command(name, ("UNLINK", name)) for name in map(k.vector_key, gone))
+
+    def _without_record(self, item_ids: Sequence[str]) -> list[str]:
+        names = [k.hash_key(Entity.ITEM, one) for one in item_ids]
+        held = self._wire.ask(Command(name, ("EXISTS", name)) for name in names)
+        return [one for one, there in zip(item_ids, held, strict=True) if not there]

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from events.schema import ContentType, FeatureValue, Surface
+from features.aggregates import Look
 from features.definitions import DAY, HOUR, Entity
-from features.state import EntityState, pair_id, values
-from features.store import OnlineStore
+from features.state import EntityState, item_keys, pair_id, values, words_of
+from features.store import EntityReader
 
 _USER = (
     "preferred_language", "recent_positive", "recent_negative", "recent_media_7d", "top_categories_7d", "plays_7d",
@@ -91,23 +92,29 @@ def snapshot(
     return out | _cross(item_id, known, now)
 
 
+def look_in(store: EntityReader, state: EntityState) -> Look:
+    """A Look over what a store knows of the things in a viewer's state: one read of items, one of hosts for the rest."""
+    keys = item_keys(state)
+    found = {key: item for key, item in zip(keys, store.read(Entity.ITEM, keys), strict=True) if item} if keys else {}
+    hosts = [key for key in keys if key not in found]
+    creators = dict(zip(hosts, store.read(Entity.CREATOR, hosts), strict=True)) if hosts else {}
+    return lambda key: words_of(found.get(key, {}), creators.get(key, {}))
+
+
 def read_known(
-    store: OnlineStore, user_id: str, item_ids: Sequence[str], *, now: float, user_state: EntityState | None = None
+    store: EntityReader, user_id: str, item_ids: Sequence[str], *, now: float, look: Look | None = None
 ) -> list[Known]:
-    """Feature values of one viewer and many items, in the order of `item_ids`: one read an entity kind."""
-    user = values(Entity.USER, store.read(Entity.USER, [user_id])[0] if user_state is None else user_state, now)
+    """Feature values of one viewer and many items, in the order of `item_ids`: one read an entity kind.
+
+    `look` finds words about item keys where something in process knows them; the store is asked otherwise.
+    """
+    state = store.read(Entity.USER, [user_id])[0]
+    user = values(Entity.USER, state, now, look or look_in(store, state))
     items = [values(Entity.ITEM, state, now) for state in store.read(Entity.ITEM, item_ids)]
     creators = list(dict.fromkeys(str(item["creator_id"]) for item in items))
-    creator_values = {
-        one: values(Entity.CREATOR, state, now)
-        for one, state in zip(creators, store.read(Entity.CREATOR, creators), strict=True)
-    }
-    pairs = {
-        one: values(Entity.PAIR, state, now)
-        for one, state in zip(
-            creators, store.read(Entity.PAIR, [pair_id(user_id, one) for one in creators]), strict=True
-        )
-    }
-    return [
-        Known(user, item, creator_values[str(item["creator_id"])], pairs[str(item["creator_id"])]) for item in items
-    ]
+    known = [values(Entity.CREATOR, state, now) for state in store.read(Entity.CREATOR, creators)]
+    with_her = store.read(Entity.PAIR, [pair_id(user_id, one) for one in creators])
+    pairs = [values(Entity.PAIR, state, now) for state in with_her]
+    place = {one: number for number, one in enumerate(creators)}
+    at = [place[str(item["creator_id"])] for item in items]
+    return [Known(user, item, known[n], pairs[n]) for item, n in zip(items, at, strict=True)]

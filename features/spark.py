@@ -105,4 +105,4 @@ def replace_dates(frame: DataFrame, lake: Path, table: str, *, column: str, date
     """Write the rows as the whole content of those dates of `<lake>/<table>`: running it again changes nothing."""
     listed = ", ".join(f"DATE '{day.isoformat()}'" for day in sorted(dates))
     writer = frame.repartition(column).write.format("delta").mode("overwrite").partitionBy(column)
-    writer.option("replaceWhere", f"{column} IN ({listed})").save(str(lake / table))
+    writer.option("replaceWhere", f"{column} IN ({listed})").option("mergeSchema", "true").save(str(lake / table))

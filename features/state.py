@@ -1,61 +1,39 @@
-"""What an event changes: definitions applied event by event. The collector, the replay and the sample build all ask here."""
+"""What an event changes: definitions applied event by event. The collector, the replay and the sample build all ask here.
 
-from collections.abc import Iterable, Iterator, Mapping
+The definitions are compiled once into a plan by event type: which entities it touches, and what it adds to each of their
+states.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from events.schema import Event
-from events.topics import kind_of
-from features.aggregates import Contribution, State
-from features.definitions import BY_ENTITY, FEATURES, Entity, Feature, Take
+from events.topics import TOPICS
+from features.aggregates import Aggregate, Contribution, Look, State, look_nowhere
+from features.definitions import BY_ENTITY, FEATURES, WORDS, Entity, Feature, Take
 
-# An entity's state: feature name -> that feature's aggregate state.
+# An entity's state: state name -> that aggregate's state.
 EntityState = dict[str, State]
-_BY_NAME: dict[tuple[Entity, str], Feature] = {(f.entity, f.name): f for f in FEATURES}
+Value = Callable[[Event, float], Any]
+_STATES: dict[tuple[Entity, str], Aggregate] = {(f.entity, f.name): f.aggregate for f in FEATURES if not f.reads}
 
 
-class Catalogue(Protocol):
-    """Looks up item attributes (media items and rooms) that engagement events do not carry."""
+class Step(NamedTuple):
+    """What an event adds to one state: a contribution made beforehand, or the event's own key, value or weight."""
 
-    def attributes(self, item_id: str) -> Mapping[str, Any]:
-        """Attribute values by ITEM feature name (`category`, `tags`, `content_type`, `creator_id`); empty if unknown."""
-        ...
+    name: str
+    aggregate: Aggregate
+    ready: Contribution | None
+    make: Callable[[Event, float], Contribution | None] | None
 
 
-class Update(NamedTuple):
-    """One contribution to one feature of one entity."""
+class Group(NamedTuple):
+    """The states of one entity that an event type changes; `id_of` says which entity, None for none."""
 
     entity: Entity
-    entity_id: str
-    feature: Feature
-    at: float
-    what: Contribution
-
-
-def _by_tag(entity: Entity) -> dict[str, list[tuple[Feature, Take]]]:
-    out: dict[str, list[tuple[Feature, Take]]] = {}
-    for feature in BY_ENTITY[entity]:
-        for tag, take in feature.on.items():
-            out.setdefault(tag, []).append((feature, take))
-    return out
-
-
-_ON: dict[Entity, dict[str, list[tuple[Feature, Take]]]] = {entity: _by_tag(entity) for entity in Entity}
-
-
-def item_of(event: Event) -> str | None:
-    """The recommendable thing an event is about: its item id or room id."""
-    return getattr(event, "item_id", None) or getattr(event, "room_id", None)
-
-
-def creator_of(event: Event, catalogue: Catalogue) -> str | None:
-    """The creator or host an event is about, looked up through its item where the event does not say."""
-    direct = getattr(event, "creator_id", None) or getattr(event, "streamer_id", None)
-    if direct:
-        return str(direct)
-    item = item_of(event)
-    found = catalogue.attributes(item).get("creator_id") if item else None
-    return None if found is None else str(found)
+    id_of: Callable[[Event], str | None]
+    steps: tuple[Step, ...]
 
 
 def pair_id(user_id: str, creator_id: str) -> str:
@@ -63,84 +41,143 @@ def pair_id(user_id: str, creator_id: str) -> str:
     return f"{user_id}|{creator_id}"
 
 
-def entity_ids(event: Event, catalogue: Catalogue) -> dict[Entity, str]:
-    """The entities an event touches, at most one of each kind."""
-    tag = kind_of(event)
-    out: dict[Entity, str] = {}
-    user = getattr(event, "user_id", None)
-    if user and tag in _ON[Entity.USER]:
-        out[Entity.USER] = user
-    item = item_of(event)
-    if item and tag in _ON[Entity.ITEM]:
-        out[Entity.ITEM] = item
-    if tag in _ON[Entity.CREATOR] or tag in _ON[Entity.PAIR]:
-        creator = creator_of(event, catalogue)
-        if creator and tag in _ON[Entity.CREATOR]:
-            out[Entity.CREATOR] = creator
-        if creator and user and tag in _ON[Entity.PAIR]:
-            out[Entity.PAIR] = pair_id(user, creator)
-    return out
+def item_of(event: Event) -> str | None:
+    """The recommendable thing an event is about: its item id or room id."""
+    return getattr(event, "item_id", None) or getattr(event, "room_id", None)
 
 
-def _field(event: Event, path: str, attributes: Mapping[str, Any]) -> Any:
-    value = attributes.get(path[5:]) if path.startswith("item.") else getattr(event, path, None)
+def creator_of(event: Event) -> str | None:
+    """The creator or host whom an event names."""
+    return getattr(event, "creator_id", None) or getattr(event, "streamer_id", None)
+
+
+def item_key_of(event: Event) -> str | None:
+    """What id lists hold of the thing: a room's host, else the item."""
+    return getattr(event, "streamer_id", None) or getattr(event, "item_id", None)
+
+
+def _user_of(event: Event) -> str | None:
+    return getattr(event, "user_id", None)
+
+
+def _pair_of(event: Event) -> str | None:
+    user, creator = _user_of(event), creator_of(event)
+    return pair_id(user, creator) if user and creator else None
+
+
+_IDS: dict[str, Callable[[Event], str | None]] = {
+    "user": _user_of, "item": item_of, "creator": creator_of, "pair": _pair_of,
+}  # fmt: skip
+
+
+def _reader(path: str) -> Value:
+    """How to read a key or value: `item_key`, `hour`, or an event field (times as epoch seconds, tuples as lists)."""
+    if path == "item_key":
+        return lambda event, at: item_key_of(event)
+    if path == "hour":
+        return lambda event, at: f"{int(at // 3600) % 24:02d}"
+    if path == "event_at":
+        return lambda event, at: at
+    return lambda event, at: _plain(getattr(event, path, None))
+
+
+def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.timestamp()
     return list(value) if isinstance(value, tuple) else value
 
 
-def _contributions(event: Event, take: Take, attributes: Mapping[str, Any]) -> Iterator[Contribution]:
-    """One contribution, or one a word where the key is a list; none where the key or value is missing."""
-    weight = float(getattr(event, take.weight_field)) if take.weight_field else take.weight
-    if take.key:
-        found = _field(event, take.key, attributes)
-        for key in found if isinstance(found, list) else [found]:
-            if key is not None:
-                yield Contribution(weight, take.den, key=str(key))
-    elif take.value:
-        value = _field(event, take.value, attributes)
+def _step(feature: Feature, take: Take) -> Step:
+    if not (take.key or take.value or take.weight_field or take.when):
+        return Step(feature.name, feature.aggregate, Contribution(take.weight, take.den, None, take.const), None)
+    key = _reader(take.key) if take.key else None
+    value = _reader(take.value) if take.value else None
+
+    def make(event: Event, at: float) -> Contribution | None:
+        if take.when is not None and getattr(event, take.when[0], None) != take.when[1]:
+            return None
+        weight = float(getattr(event, take.weight_field)) if take.weight_field else take.weight
+        if key is not None:
+            found = key(event, at)
+            return None if found is None else Contribution(weight, take.den, found)
         if value is not None:
-            yield Contribution(weight, take.den, value=value)
-    else:
-        yield Contribution(weight, take.den, value=take.const)
+            found = value(event, at)
+            return None if found is None else Contribution(weight, take.den, None, found)
+        return Contribution(weight, take.den)
+
+    return Step(feature.name, feature.aggregate, None, make)
 
 
-def updates(event: Event, catalogue: Catalogue) -> Iterator[Update]:
-    """Every contribution of an event, in definition order."""
-    tag = kind_of(event)
-    at = event.event_at.timestamp()
-    ids = entity_ids(event, catalogue)
-    item = item_of(event)
-    attributes = catalogue.attributes(item) if item else {}
-    for entity, entity_id in ids.items():
-        for feature, take in _ON[entity].get(tag, ()):
-            for what in _contributions(event, take, attributes):
-                yield Update(entity, entity_id, feature, at, what)
+def _plan(tag: str) -> tuple[Group, ...]:
+    steps: dict[tuple[Entity, str], list[Step]] = {}
+    for feature in FEATURES:
+        if tag in feature.on and not feature.reads:
+            by = feature.by or feature.entity.value
+            steps.setdefault((feature.entity, by), []).append(_step(feature, feature.on[tag]))
+    return tuple(Group(entity, _IDS[by], tuple(made)) for (entity, by), made in steps.items())
 
 
-def apply(state: EntityState, update: Update) -> None:
-    """Fold one contribution into its entity's state, in place."""
-    name, aggregate = update.feature.name, update.feature.aggregate
-    held = state[name] if name in state else aggregate.zero()
-    state[name] = aggregate.add(held, update.at, update.what)
+PLANS: dict[type[Event], tuple[Group, ...]] = {
+    kind: _plan(str(kind.__struct_config__.tag)) for topic in TOPICS.values() for kind in topic.types
+}
+
+
+def fold(event: Event, at: float, state_of: Callable[[Entity, str], EntityState | None]) -> None:
+    """Add an event at epoch second `at` to every state it changes; `state_of` gives an entity's state, None to skip it."""
+    for entity, id_of, steps in PLANS[type(event)]:
+        entity_id = id_of(event)
+        if not entity_id:
+            continue
+        state = state_of(entity, entity_id)
+        if state is None:
+            continue
+        for name, aggregate, ready, make in steps:
+            what = ready if make is None else make(event, at)
+            if what is not None:
+                held = state.get(name)
+                state[name] = aggregate.add(aggregate.zero() if held is None else held, at, what)
+
+
+def touched(event: Event) -> list[tuple[Entity, str]]:
+    """The entities that an event changes."""
+    found = ((group.entity, group.id_of(event)) for group in PLANS[type(event)])
+    return [(entity, entity_id) for entity, entity_id in found if entity_id]
 
 
 def merge(entity: Entity, states: Iterable[EntityState]) -> EntityState:
-    """One entity's state over all its source partitions."""
+    """One state of many partitions' states, which are left as they were."""
     out: EntityState = {}
     for state in states:
         for name, part in state.items():
-            feature = _BY_NAME.get((entity, name))
-            if feature is None:  # written by a newer or older version of the definitions
+            aggregate = _STATES.get((entity, name))
+            if aggregate is None:  # written by a newer or older version of the definitions
                 continue
-            out[name] = feature.aggregate.merge(out[name], part) if name in out else part
+            out[name] = aggregate.merge(out[name], part) if name in out else part
     return out
 
 
-def values(entity: Entity, state: EntityState, now: float) -> dict[str, Any]:
-    """Every feature of the entity as of `now` (epoch seconds); the definition's default where nothing was seen."""
-    out: dict[str, Any] = {}
-    for feature in BY_ENTITY[entity]:
-        got = feature.aggregate.finish(state[feature.name], now) if feature.name in state else None
-        out[feature.name] = feature.default if got is None else got
-    return out
+def values(entity: Entity, state: EntityState, now: float, look: Look = look_nowhere) -> dict[str, Any]:
+    """Every feature of the entity as of `now` (epoch seconds); the definition's default where nothing was seen.
+
+    `look` finds the words of the things a viewer met; without it features about words are empty.
+    """
+    return {feature.name: value(feature, state, now, look) for feature in BY_ENTITY[entity]}
+
+
+def value(feature: Feature, state: EntityState, now: float, look: Look = look_nowhere) -> Any:
+    """One feature as of `now`: the finishing that every reader shares."""
+    held = state.get(feature.state)
+    got = None if held is None else feature.aggregate.finish(held, now, look)
+    return feature.default if got is None else got
+
+
+def item_keys(state: EntityState) -> list[str]:
+    """The item keys in a viewer's state whose words her features are read through."""
+    found = dict.fromkeys(key for items in state.get("top_categories_7d", {}).values() for key in items)
+    return list(found | dict.fromkeys(state.get("tag_affinity", ())))
+
+
+def words_of(item: Mapping[str, Any], creator: Mapping[str, Any]) -> dict[str, Any]:
+    """What a Look returns for a key: the item's attributes as held, else those of the host's last room."""
+    held = item if item.get("content_type") is not None else creator
+    return {name: held[name][1] for name in WORDS if held.get(name) is not None}

@@ -1,16 +1,19 @@
-"""The online store's protocol and its memory version; features/redis.py is the real one and passes the same contract suite.
+"""The online store's protocols and their memory version; features/redis.py is the real one, under the same contract suite.
 
 A record belongs to one entity and one source partition and carries the log offset it has applied, so that re-reading the
-log changes nothing and two collectors never write the same record. Readers merge an entity's records.
+log changes nothing and two collectors never write the same record. Readers merge an entity's records, in the order of their
+partitions. Whoever holds values in process reads them once and then asks which entities changed.
 """
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from events.log import Place
-from features.definitions import LEASE_S, Entity
-from features.state import EntityState, Update, apply, merge, values
+from events.schema import Event, MediaPublished, RoomOpened
+from features.definitions import LEASE_S, WORDS, Entity
+from features.state import EntityState, fold, item_key_of, merge, pair_id, words_of
 
 
 class RecordKey(NamedTuple):
@@ -21,36 +24,84 @@ class RecordKey(NamedTuple):
     place: Place
 
 
-@dataclass
+@dataclass(slots=True)
 class OnlineRecord:
-    """What one source partition has said of one entity, up to and including log offset `offset`."""
+    """What one source partition has said of one entity, up to and including log offset `offset`.
+
+    `keep_s` are the wall seconds after its last write that the store must keep it; None: until it is taken back.
+    """
 
     offset: int
     state: EntityState
+    keep_s: float | None = None
 
 
-class OnlineStore(Protocol):
-    """Keeps online records, live rooms, trending lists and how far each partition has been applied."""
+class Changed(NamedTuple):
+    """Ids announced since a cursor, and the cursor to go on from; `items` are items and rooms."""
+
+    cursor: str
+    items: frozenset[str]
+    creators: frozenset[str]
+
+
+class RecordStore(Protocol):
+    """What the collector writes: records, and how far each partition has been applied."""
 
     def load(self, keys: Sequence[RecordKey]) -> list[OnlineRecord | None]:
-        """The records of those keys, None where there is none; for the writer."""
+        """The records of those keys, None where there is none; `keep_s` is not read back."""
         ...
 
-    def save(self, records: Mapping[RecordKey, OnlineRecord]) -> None:
-        """Write records whole; later `save`s of a key replace it."""
-        ...
-
-    def read(self, entity: Entity, ids: Sequence[str]) -> list[EntityState]:
-        """Merged states in the order of `ids`, empty where nothing is known; for readers."""
+    def save(self, records: Mapping[RecordKey, OnlineRecord]) -> list[RecordKey]:
+        """Write records whole; returns the keys of those refused: the store holds one with a greater offset (a rival's)."""
         ...
 
     def progress(self) -> dict[Place, int]:
-        """Next offset to apply by place, as last set by `advance`."""
+        """Next offset to apply by place, as last set by `advance`; where there are shards, the smallest of them."""
         ...
 
     def advance(self, progress: Mapping[Place, int]) -> None:
-        """Set the next offsets; call after the records up to there were saved."""
+        """Set the next offsets, on every shard; call after the records up to there were saved."""
         ...
+
+    def announce(self, *, items: Sequence[str] = (), creators: Sequence[str] = ()) -> None:
+        """Tell readers that these changed; call after their records were saved."""
+        ...
+
+    def erase_user(self, user_id: str) -> int:
+        """Remove everything kept under a person's id, as viewer and as creator; how many records that were."""
+        ...
+
+
+class EntityReader(Protocol):
+    """What readers ask for."""
+
+    def read(self, entity: Entity, ids: Sequence[str]) -> list[EntityState]:
+        """Merged states in the order of `ids`, empty where nothing is known."""
+        ...
+
+    def ids(self, entity: Entity) -> list[str]:
+        """Every id of an entity that has a record (item ids: the catalogue), sorted."""
+        ...
+
+    def cursor(self) -> str:
+        """Where the announcements stand now: take it, read what you keep, then follow from it."""
+        ...
+
+    def changed(self, since: str) -> Changed | None:
+        """What was announced after `since`; None when that is no longer known: read everything again."""
+        ...
+
+    def set_vectors(self, vectors: Mapping[str, bytes]) -> None:
+        """Keep packed numbers by item id (features/vectors.py)."""
+        ...
+
+    def vectors(self, item_ids: Sequence[str]) -> list[bytes | None]:
+        """Packed numbers in the order of `item_ids`, None where there are none: one round trip."""
+        ...
+
+
+class Listings(Protocol):
+    """Live rooms, trending lists and the event time reached."""
 
     def set_room(self, room_id: str, *, lease_until: float) -> None:
         """The room is live until `lease_until` (epoch seconds); an earlier time than now ends it."""
@@ -68,17 +119,21 @@ class OnlineStore(Protocol):
         """Item ids and scores, best first."""
         ...
 
-    def ids(self, entity: Entity) -> list[str]:
-        """Every id of an entity that has a record (item ids: the catalogue), sorted."""
-        ...
-
     def watermark(self) -> float | None:
         """Largest event time applied (epoch seconds), None before any event."""
         ...
 
     def set_watermark(self, at: float) -> None:
-        """Raise the watermark; never lowers it."""
+        """Raise the watermark, never lower it; rooms that ended long before it are forgotten."""
         ...
+
+
+class OnlineStore(RecordStore, EntityReader, Listings, Protocol):
+    """All of it."""
+
+
+ANNOUNCEMENTS = 10_000  # how many announcements a store remembers
+FORGOTTEN_ROOM_S = 86_400.0  # a room whose lease ended that long before the watermark is listed nowhere
 
 
 @dataclass
@@ -90,19 +145,34 @@ class MemoryStore:
     leases: dict[str, float] = field(default_factory=dict)
     lists: dict[str, dict[str, float]] = field(default_factory=dict)
     mark: float | None = None
+    packed: dict[str, bytes] = field(default_factory=dict)
+    announced: deque[tuple[int, frozenset[str], frozenset[str]]] = field(
+        default_factory=lambda: deque(maxlen=ANNOUNCEMENTS)
+    )
+    announcements: int = 0
+    _ended: set[str] = field(default_factory=set)  # rooms that are listed nowhere any more
+    _looked: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def load(self, keys: Sequence[RecordKey]) -> list[OnlineRecord | None]:
         """The records of those keys."""
         return [self.records.get((key.entity, key.entity_id), {}).get(key.place) for key in keys]
 
-    def save(self, records: Mapping[RecordKey, OnlineRecord]) -> None:
-        """Write records whole."""
+    def save(self, records: Mapping[RecordKey, OnlineRecord]) -> list[RecordKey]:
+        """Write records whole but for those of which it holds a later one."""
+        refused = []
         for key, record in records.items():
-            self.records.setdefault((key.entity, key.entity_id), {})[key.place] = record
+            lane = self.records.setdefault((key.entity, key.entity_id), {})
+            held = lane.get(key.place)
+            if held is not None and held.offset > record.offset:
+                refused.append(key)
+            else:
+                lane[key.place] = record
+        return refused
 
     def read(self, entity: Entity, ids: Sequence[str]) -> list[EntityState]:
         """Merged states in the order of `ids`."""
-        return [merge(entity, (r.state for r in self.records.get((entity, one), {}).values())) for one in ids]
+        lanes = (self.records.get((entity, one), {}) for one in ids)
+        return [merge(entity, (lane[place].state for place in sorted(lane))) for lane in lanes]
 
     def progress(self) -> dict[Place, int]:
         """Next offset to apply by place."""
@@ -115,6 +185,7 @@ class MemoryStore:
     def set_room(self, room_id: str, *, lease_until: float) -> None:
         """The room is live until then."""
         self.leases[room_id] = lease_until
+        self._ended.discard(room_id)
 
     def live_rooms(self, now: float) -> list[str]:
         """Rooms whose lease holds."""
@@ -130,7 +201,7 @@ class MemoryStore:
 
     def ids(self, entity: Entity) -> list[str]:
         """Every id with a record."""
-        return sorted(one for kind, one in self.records if kind is entity)
+        return sorted(one for kind, one in self.records if kind is entity and one not in self._ended)
 
     def watermark(self) -> float | None:
         """Largest event time applied."""
@@ -139,27 +210,73 @@ class MemoryStore:
     def set_watermark(self, at: float) -> None:
         """Raise the watermark."""
         self.mark = at if self.mark is None else max(at, self.mark)
+        for room in [room for room, until in self.leases.items() if until < at - FORGOTTEN_ROOM_S]:
+            del self.leases[room]
+            self._ended.add(room)  # its record stays: history is read from this store too
 
-    def apply(self, update: Update, *, place: Place = Place("memory", 0)) -> None:
-        """Fold one contribution straight in (replay and tests; no offsets)."""
-        lane = self.records.setdefault((update.entity, update.entity_id), {})
-        apply(lane.setdefault(place, OnlineRecord(0, {})).state, update)
+    def announce(self, *, items: Sequence[str] = (), creators: Sequence[str] = ()) -> None:
+        """Tell readers that these changed."""
+        if items or creators:
+            self.announcements += 1
+            self.announced.append((self.announcements, frozenset(items), frozenset(creators)))
 
-    def attributes(self, item_id: str) -> Mapping[str, Any]:
-        """Catalogue over this store's items, for `features.state.updates`."""
-        lanes = self.records.get((Entity.ITEM, item_id))
-        if not lanes:
-            return {}
-        state = merge(Entity.ITEM, ({n: p for n, p in r.state.items() if n in _ATTRIBUTES} for r in lanes.values()))
-        return {name: held[1] for name, held in state.items() if held is not None}
+    def cursor(self) -> str:
+        """How many announcements there were."""
+        return str(self.announcements)
+
+    def changed(self, since: str) -> Changed | None:
+        """What was announced after `since`."""
+        first = self.announcements - len(self.announced)
+        if not first <= int(since) <= self.announcements:
+            return None
+        after = [one for one in self.announced if one[0] > int(since)]
+        items = frozenset[str]().union(*(one[1] for one in after))
+        return Changed(self.cursor(), items, frozenset[str]().union(*(one[2] for one in after)))
+
+    def set_vectors(self, vectors: Mapping[str, bytes]) -> None:
+        """Keep packed numbers by item id."""
+        self.packed.update(vectors)
+
+    def vectors(self, item_ids: Sequence[str]) -> list[bytes | None]:
+        """Packed numbers in the order of `item_ids`."""
+        return [self.packed.get(one) for one in item_ids]
+
+    def erase_user(self, user_id: str) -> int:
+        """Remove a person's records, and her pairs from either side."""
+        gone = [key for key in self.records if _is_about(key, user_id)]
+        return sum(len(self.records.pop(key)) for key in gone)
+
+    def apply(self, event: Event, at: float, *, place: Place = Place("memory", 0)) -> None:
+        """Fold an event at epoch second `at` straight in (replay and tests; no offsets)."""
+
+        def state_of(entity: Entity, entity_id: str) -> EntityState:
+            lane = self.records.setdefault((entity, entity_id), {})
+            return lane.setdefault(place, OnlineRecord(0, {})).state
+
+        fold(event, at, state_of)
+        if isinstance(event, (MediaPublished, RoomOpened)):
+            self._looked.pop(item_key_of(event) or "", None)
+
+    def look(self, key: str) -> Mapping[str, Any]:
+        """Words about an item key; for stores filled by `apply`."""
+        found = self._looked.get(key)
+        if found is None:
+            item, creator = (self._words(entity, key) for entity in (Entity.ITEM, Entity.CREATOR))
+            found = self._looked[key] = words_of(item, creator)
+        return found
+
+    def _words(self, entity: Entity, key: str) -> EntityState:
+        lanes = self.records.get((entity, key), {}).values()
+        return merge(entity, ({n: r.state[n] for n in WORDS if n in r.state} for r in lanes))
 
 
-_ATTRIBUTES = frozenset({"category", "tags", "content_type", "creator_id", "language", "duration_s", "published_at"})
+def _is_about(key: tuple[Entity, str], user_id: str) -> bool:
+    entity, one = key
+    if entity is Entity.PAIR:
+        return one.startswith(pair_id(user_id, "")) or one.endswith(pair_id("", user_id))
+    return entity in (Entity.USER, Entity.CREATOR) and one == user_id
 
 
 def lease_end(heartbeat_at: float) -> float:
     """When the lease of a room ends that last showed life at `heartbeat_at`."""
     return heartbeat_at + LEASE_S
-
-
-__all__ = ["MemoryStore", "OnlineRecord", "OnlineStore", "RecordKey", "lease_end", "values"]

@@ -17,16 +17,16 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from events.tables import SCHEMAS, to_arrow
 from events.topics import TOPICS, topic
-from features.errors import FeaturesError
+from features.erased import ErasedPeople
+from features.errors import FeaturesError, LockHeld
+from features.errors import TablesUnavailable as TablesUnavailable
+from features.table_lock import appending, upkeep
+from features.table_log import STATISTICS, at_version, statistics_columns
 
 PARTITION_COLUMN = "event_date"
 COMMIT_RETRIES = 50  # against compaction and deletes beside us; a rival with our name is refused at once
 PROBE = 16  # log partitions asked for at a time when the caller does not name them
 _SCHEMA_OF_TABLE = {one.table: SCHEMAS[one.name] for one in TOPICS.values()}
-
-
-class TablesUnavailable(FeaturesError):
-    """The offline tables could not be read or written."""
 
 
 class Fenced(FeaturesError):
@@ -40,6 +40,7 @@ class DeltaTables:
         self._lake = lake
         self._open: dict[str, DeltaTable] = {}
         self._mine: dict[tuple[str, str, int], int | None] = {}
+        self._erased = ErasedPeople(lake)
 
     def path(self, table: str) -> Path:
         """The folder of a table."""
@@ -59,17 +60,22 @@ class DeltaTables:
     def append(
         self, topic_name: str, rows: Sequence[Mapping[str, Any]], *, offsets: Mapping[int, int], app: str = "collector"
     ) -> None:
-        """Add rows and set the next offsets by partition in one commit; Fenced when a rival got there first."""
+        """Add rows and set the next offsets by partition in one commit; Fenced when a rival got there first.
+
+        Columns that an older table lacks are added to it. Rows that name an erased person are left out: tombstones are read
+        after the handle, so that forgetting, which writes them before it moves the table on, misses no row.
+        """
         name = topic(topic_name).table
         data = to_arrow(topic_name, rows)
         for _ in range(COMMIT_RETRIES):
-            table = self._fresh(name) or self._create(name)
-            self._refuse_rival(table, topic_name, app, offsets)
             try:
-                write_deltalake(table, data, mode="append", commit_properties=_transactions(app, offsets))
+                with appending(self._lake, name):
+                    self._append_once(name, topic_name, data, app, offsets)
             except CommitFailedError:
                 self._open.pop(name, None)  # a delete, a compaction or a rival: look again at a fresh handle
                 continue
+            except LockHeld as error:
+                raise TablesUnavailable(f"the offline table {name} could not be written: {error}") from None
             except (DeltaError, OSError) as error:
                 self._open.pop(name, None)
                 raise TablesUnavailable(f"the offline table {name} could not be written: {error}") from None
@@ -78,6 +84,13 @@ class DeltaTables:
         raise TablesUnavailable(
             f"the offline table {name} could not be written: {COMMIT_RETRIES} commits in a row lost a race"
         )
+
+    def _append_once(self, name: str, topic_name: str, data: pa.Table, app: str, offsets: Mapping[int, int]) -> None:
+        table = self._fresh(name) or self._create(name)
+        self._refuse_rival(table, topic_name, app, offsets)
+        rows = self._erased.without(data)
+        merge = "merge" if _columns(table) != set(data.column_names) else None
+        write_deltalake(table, rows, mode="append", schema_mode=merge, commit_properties=_transactions(app, offsets))
 
     def _refuse_rival(self, table: DeltaTable, topic_name: str, app: str, offsets: Mapping[int, int]) -> None:
         for number in offsets:
@@ -100,12 +113,16 @@ class DeltaTables:
 
     def read(
         self, table: str, *, columns: Sequence[str] | None = None, dates: Sequence[date] | None = None,
-        where: ds.Expression | None = None,
+        where: ds.Expression | None = None, version: int | None = None,
     ) -> pa.Table:  # fmt: skip
-        """The rows of a table: those columns, those event dates, and what `where` keeps; empty for a missing table."""
-        found = self._fresh(table)
+        """The rows of a table: those columns, those event dates, and what `where` keeps; empty for a missing table.
+
+        Columns that the table does not have yet are null. With `version`, as the table was then: VersionGone when that can
+        no longer be read.
+        """
+        found = self._fresh(table) if version is None else at_version(self.path(table), version)
+        schema = _SCHEMA_OF_TABLE.get(table, pa.schema([]))
         if found is None:
-            schema = _SCHEMA_OF_TABLE.get(table, pa.schema([]))
             empty = schema.empty_table()
             return empty if columns is None else empty.select([name for name in columns if name in schema.names])
         keep = where
@@ -113,7 +130,10 @@ class DeltaTables:
             on_dates = ds.field(PARTITION_COLUMN).isin(pa.array(list(dates), pa.date32()))
             keep = on_dates if where is None else on_dates & where
         try:
-            return found.to_pyarrow_dataset().to_table(columns=None if columns is None else list(columns), filter=keep)
+            rows = found.to_pyarrow_dataset()
+            wanted = [*rows.schema.names, *schema.names] if columns is None else columns
+            held = [name for name in dict.fromkeys(wanted) if name in rows.schema.names or name not in schema.names]
+            return with_columns(rows.to_table(columns=held, filter=keep), list(dict.fromkeys(wanted)), schema)
         except (DeltaError, OSError) as error:
             raise TablesUnavailable(f"the offline table {table} could not be read: {error}") from None
 
@@ -128,17 +148,26 @@ class DeltaTables:
         found = self._fresh(table)
         return 0 if found is None else len(found.file_uris())
 
-    def compact(self, table: str) -> None:
-        """Join small files; appends beside it go on, and a race that it loses costs nothing."""
+    def compact(self, table: str, *, wait_s: float = 0.0) -> bool:
+        """Join small files; whether it could: a race that it loses costs nothing, nor does a lock that is held.
+
+        Appends beside it go on. It waits for the lock of upkeep for `wait_s` wall seconds.
+        """
         found = self._fresh(table)
         if found is None:
-            return
+            return False
         try:
-            found.optimize.compact()
+            with upkeep(self._lake, "compaction", wait_s=wait_s):
+                found.update_incremental()  # what was done while it waited
+                found.optimize.compact()
+        except LockHeld:
+            return False  # the next time will do
         except CommitFailedError:
-            self._open.pop(table, None)  # somebody deleted or compacted; the next time will do
+            self._open.pop(table, None)  # somebody deleted
+            return False
         except (DeltaError, OSError) as error:
             raise TablesUnavailable(f"the offline table {table} could not be compacted: {error}") from None
+        return True
 
     def _fresh(self, name: str) -> DeltaTable | None:
         """The table at its newest version, None when there is none."""
@@ -164,11 +193,26 @@ class DeltaTables:
                 _SCHEMA_OF_TABLE[name],
                 mode="ignore",
                 partition_by=[PARTITION_COLUMN],
-                configuration={"delta.enableDeletionVectors": "false"},
+                configuration={
+                    "delta.enableDeletionVectors": "false",
+                    STATISTICS: ",".join(statistics_columns(_SCHEMA_OF_TABLE[name], PARTITION_COLUMN)),
+                },
             )
         except (DeltaError, OSError) as error:
             raise TablesUnavailable(f"the offline table {name} could not be created: {error}") from None
         return self._open[name]
+
+
+def with_columns(rows: pa.Table, names: Sequence[str], schema: pa.Schema) -> pa.Table:
+    """The rows with exactly these columns, in this order; those they lack are null, of their type in `schema`."""
+    for name in names:
+        if name not in rows.column_names:
+            rows = rows.append_column(schema.field(name), pa.nulls(rows.num_rows, schema.field(name).type))
+    return rows.select(list(names))
+
+
+def _columns(table: DeltaTable) -> set[str]:
+    return {one.name for one in table.schema().fields}
 
 
 def _transactions(app: str, offsets: Mapping[int, int]) -> CommitProperties:

@@ -1,4 +1,4 @@
-"""`livefeed monitoring judge | drift` (also `python -m monitoring ...`): a candidate's verdict, the ranker's input drift."""
+"""`livefeed monitoring judge | drift | skew` (also `python -m monitoring ...`): a verdict, the ranker's inputs."""
 
 import sys
 from datetime import date, datetime
@@ -11,6 +11,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from monitoring.drift import DriftReport
+    from monitoring.skew import SkewRecord
     from registry.verdict import Verdict
 
 app = typer.Typer(help="Is a candidate better, and do the inputs still look the same?")
@@ -68,6 +69,27 @@ def drift(
     _show_drift(report)
 
 
+@app.command()
+def skew(
+    out: Annotated[Path, typer.Option(help="Folder for skew.html, skew.json and distributions.html.")],
+    sample: Annotated[int, typer.Option(min=1, help="Impressions to compute again.")] = 1_000,
+) -> None:
+    """Compare what the ranker saw with what history says it was; exit 0 only when every feature agrees."""
+    from features.errors import FeaturesError
+    from monitoring.skew import SkewConfig
+    from monitoring.skew_report import PAGE, report_skew
+    from settings import SettingsError, load
+
+    try:
+        record = report_skew(load().lake, out, config=SkewConfig(sample=sample))
+    except (FeaturesError, SettingsError) as error:
+        raise _sentence(str(error)) from None
+    _show_skew(record)
+    console.print(f"page: {out / PAGE}", highlight=False)
+    if record.outcome != "pass":
+        raise _sentence(f"the features do not agree: {record.outcome}: {record.sentence}")
+
+
 def _midnight(day: date) -> float:
     from datetime import UTC
 
@@ -88,11 +110,25 @@ def _show_verdict(verdict: "Verdict") -> None:
     console.print(f"{verdict.outcome}: {', '.join(verdict.reasons)}", highlight=False)
 
 
+def _show_skew(record: "SkewRecord") -> None:
+    table = Table("feature", "outcome", "equal when settled", "of", "distance", "why")
+    for row in record.features:
+        table.add_row(
+            row.name, str(row.outcome), _number(row.equal_rate), str(row.settled), _number(row.distance), row.reason
+        )
+    console.print(table)
+    console.print(f"{record.outcome}: {record.sentence}", highlight=False)
+
+
 def _show_drift(report: "DriftReport") -> None:
-    table = Table("feature", "method", "score", "drifted")
+    table = Table("feature", "method", "score", "KS p", "drifted")
     for row in report.features:
         table.add_row(
-            row.name, row.method, _number(row.score), "" if row.drifted is None else ("yes" if row.drifted else "no")
+            row.name,
+            row.method,
+            _number(row.score),
+            _number(row.ks_p),
+            "" if row.drifted is None else ("yes" if row.drifted else "no"),
         )
     console.print(table)
     share = "not computable" if report.share is None else f"{report.share:.0%}"

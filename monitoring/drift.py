@@ -1,7 +1,7 @@
 """Do the ranker's inputs still look as they did in training? An Evidently report over two sets of logged snapshots.
 
-Numbers by the population stability index, words by the Jensen-Shannon distance; ids are left out, since new viewers and new
-items are no drift.
+Numbers by the population stability index, with the Kolmogorov-Smirnov test beside it, words by the Jensen-Shannon distance;
+ids are left out, since new viewers and new items are no drift.
 """
 
 import warnings
@@ -19,18 +19,24 @@ from monitoring.errors import NothingToCompare
 Row = Mapping[str, Any]
 IDS = frozenset({"user.user_id", "item.item_key", "item.creator_id"})
 METHODS = {"number": "psi", "word": "jensenshannon"}
+KS = "ks"
 THRESHOLD = 0.1  # the usual first alarm of both measures
 MAX_ROWS = 20_000  # a side; more changes no score and makes the page slow
 NOTHING = "(none)"
 
 
 class FeatureDrift(Struct, frozen=True, kw_only=True):
-    """One feature: distance between the two sides and whether it passes the threshold; None when a side has no value."""
+    """One feature: distance between the two sides and whether it reaches the threshold; None when a side has no value.
+
+    `ks_p` is the p-value of the Kolmogorov-Smirnov test (numbers only); it decides nothing: with many rows any shift is
+    significant.
+    """
 
     name: str
     method: str
     score: float | None
     drifted: bool | None
+    ks_p: float | None = None
 
 
 class DriftReport(Struct, frozen=True, kw_only=True):
@@ -65,13 +71,14 @@ def drift_report(
     kinds = compared_features(config)
     before, now = to_frame(reference, kinds), to_frame(current, kinds)
     usable = {name: kind for name, kind in kinds.items() if before[name].notna().any() and now[name].notna().any()}
-    scores = _evidently(before[list(usable)], now[list(usable)], usable, out=out) if usable else {}
+    scores, ks = _evidently(before[list(usable)], now[list(usable)], usable, out=out) if usable else ({}, {})
     features = tuple(
         FeatureDrift(
             name=name,
             method=METHODS[kind],
             score=scores.get(name),
             drifted=scores[name] >= THRESHOLD if name in scores else None,
+            ks_p=ks.get(name),
         )
         for name, kind in kinds.items()
     )
@@ -99,9 +106,15 @@ def to_frame(rows: Sequence[Row], kinds: Mapping[str, str]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _evidently(before: pd.DataFrame, now: pd.DataFrame, kinds: Mapping[str, str], *, out: Path) -> dict[str, float]:
-    """Run Evidently; its score by column."""
+Scores = dict[str, float]
+
+
+def _evidently(
+    before: pd.DataFrame, now: pd.DataFrame, kinds: Mapping[str, str], *, out: Path
+) -> tuple[Scores, Scores]:
+    """Run Evidently: its score by column, and the Kolmogorov-Smirnov p-value by numeric column."""
     from evidently import DataDefinition, Dataset, Report  # 10 s of imports, so only when a report is asked for
+    from evidently.metrics import ValueDrift
     from evidently.presets import DataDriftPreset
 
     numbers = [name for name, kind in kinds.items() if kind == "number"]
@@ -111,14 +124,16 @@ def _evidently(before: pd.DataFrame, now: pd.DataFrame, kinds: Mapping[str, str]
         columns=list(kinds), num_method=METHODS["number"], cat_method=METHODS["word"],
         num_threshold=THRESHOLD, cat_threshold=THRESHOLD,
     )  # fmt: skip
+    tests = [ValueDrift(column=name, method=KS) for name in numbers]
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a constant feature has no correlation; its drift is defined
-        snapshot = Report([preset]).run(
+        snapshot = Report([preset, *tests]).run(
             Dataset.from_pandas(now, data_definition=definition),
             Dataset.from_pandas(before, data_definition=definition),
         )
         out.parent.mkdir(parents=True, exist_ok=True)
         snapshot.save_html(str(out))
         found = snapshot.dict()["metrics"]
-    scores = {metric["config"].get("column"): metric["value"] for metric in found}
-    return {name: float(scores[name]) for name in kinds}
+    said = {(one["config"].get("column"), one["config"].get("method")): one["value"] for one in found}
+    scores = {name: float(said[name, METHODS[kind]]) for name, kind in kinds.items()}
+    return scores, {name: float(said[name, KS]) for name in numbers}

@@ -12,7 +12,7 @@ from serving.background import Background
 from serving.bootstrap import BootstrapConfig
 from serving.breaker import Breaker
 from serving.candidates import Quotas
-from serving.catalogue import Catalogue
+from serving.catalogue import Catalogue, CatalogueView
 from serving.errors import ModelRefused, ModelUnavailable
 from serving.feed import FEATURES_UNAVAILABLE, MODEL_UNAVAILABLE
 from serving.hydration import Hydration
@@ -59,6 +59,10 @@ class Attempt:
     parts: FeedParts
     started: float = field(default_factory=perf_counter)
     degraded: dict[str, str] = field(default_factory=dict)  # reason -> what was said
+    view: CatalogueView = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.view = self.parts.catalogue.view  # one view from start to end
 
     def left_s(self) -> float:
         """Seconds of the budget that are left, at least a millisecond."""

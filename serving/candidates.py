@@ -55,15 +55,14 @@ def recall(
     ]
     taken: dict[str, Candidate] = {}
     for source, ids, quota in sources:
-        new = (view.items[one] for one in ids if one in view.items and one not in taken)
+        new = view.known(one for one in ids if one not in taken)
         for item in islice(rules.keep(new), min(quota, quotas.total - len(taken))):
             taken.setdefault(item.item_id, Candidate(item, source))
     return list(taken.values())
 
 
 def _followed(query: Query, view: CatalogueView, rules: Eligibility) -> Iterator[str]:
-    rooms = (view.items[one] for one in sorted(rules.live) if one in view.items)
-    return (room.item_id for room in rooms if room.creator_id in query.follows)
+    return (room.item_id for room in view.known(sorted(rules.live)) if room.creator_id in query.follows)
 
 
 def _trending(query: Query, view: CatalogueView) -> Iterator[str]:

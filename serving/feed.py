@@ -25,6 +25,13 @@ class FeedRequest(Struct, frozen=True, kw_only=True):
     diversity: float = 0.2
 
 
+class Age(Struct, frozen=True, kw_only=True):
+    """How long ago something was read from the store: event-time and wall seconds."""
+
+    event_s: float
+    wall_s: float
+
+
 class FeedItem(Struct, frozen=True, kw_only=True):
     """One shown item; `score` is the formula's value, or the trending score when no model answered."""
 
@@ -51,6 +58,7 @@ class Feed(Struct, frozen=True, kw_only=True):
     model_version: int | None
     arm: str
     degraded: tuple[str, ...]
+    features_age: dict[str, Age | None]  # of `viewer` and `items` (None: never read) when the store is gone, else empty
     items: tuple[FeedItem, ...]
 
 

@@ -8,7 +8,7 @@ import orjson
 import structlog
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from msgspec import structs
+from msgspec import to_builtins
 from starlette.exceptions import HTTPException
 
 from serving.attempt import FeedParts
@@ -49,7 +49,7 @@ def create_app(parts: FeedParts, clock: ProxyClock) -> FastAPI:
             parts.metrics.requests.labels("refused").inc()
             return json_response({"error": str(error)}, 400)
         parts.metrics.requests.labels("degraded" if answer.degraded else "ok").inc()
-        return json_response(structs.asdict(answer) | {"items": [structs.asdict(item) for item in answer.items]})
+        return json_response(to_builtins(answer))
 
     @app.get("/healthz", summary="Whether the process lives")
     def healthz() -> Response:

@@ -29,6 +29,12 @@ class Metrics:
         self.waiting = Gauge("livefeed_impressions_waiting", "Impressions in memory, not yet sent.", registry=registry)
         self.spooled = Gauge("livefeed_spool_bytes", "Bytes of impressions on disk, not yet sent.", registry=registry)
         self.items = Gauge("livefeed_catalogue_items", "Items known to the proxy.", registry=registry)
+        self.features_age = Gauge(
+            "livefeed_features_age_seconds",
+            "Wall seconds since the features in use were read: items, and the viewer of the last feed (0: for it).",
+            ["of"],
+            registry=registry,
+        )
         self.version = Gauge(
             "livefeed_model_version", "Model version of the release in use; 0 without.", registry=registry
         )

@@ -1,8 +1,7 @@
 """The request's main path: hydrate, recall, filter, rank, arrange, log. Failures degrade the answer and never fail it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from time import perf_counter
-from typing import Any
 
 from events.clock import utc
 from events.schema import ContentType, FeatureValue, Impression
@@ -15,9 +14,11 @@ from serving.candidates import Candidate, Query, recall
 from serving.catalogue import Item
 from serving.errors import UnknownItem
 from serving.feed import (
+    FEATURES_UNAVAILABLE,
     MODEL_UNAVAILABLE,
     NO_CANDIDATES,
     STABLE,
+    Age,
     Feed,
     FeedItem,
     FeedRequest,
@@ -25,7 +26,7 @@ from serving.feed import (
     Scored,
 )
 from serving.filters import Eligibility
-from serving.hydration import Viewer, known_of
+from serving.hydration import Viewer, age_of, known_of
 from serving.models import Matrix
 from serving.ranking import by_model, by_trend, score
 from serving.retrieval import Retrieval
@@ -43,7 +44,7 @@ def recommend(request: FeedRequest, parts: FeedParts) -> Feed:
         viewer, rules = _hydrate(request, attempt)
     with stage("recall"):
         query = Query(request, frozenset(viewer.values["follows"]), _embed(viewer, request, attempt, retrieval))
-        candidates = recall(query, parts.catalogue.view, retrieval, rules, parts.config.quotas)
+        candidates = recall(query, attempt.view, retrieval, rules, parts.config.quotas)
     with stage("rank"):
         ranked, rows = _rank(candidates, viewer, request, attempt, retrieval)
     with stage("arrange"):
@@ -59,7 +60,7 @@ def recommend(request: FeedRequest, parts: FeedParts) -> Feed:
 
 def _check_context(request: FeedRequest, attempt: Attempt) -> None:
     one, catalogue = request.context_item_id, attempt.parts.catalogue
-    if one is None or one in catalogue.view.items:
+    if one is None or one in attempt.view.items:
         return
     if not attempt.store(lambda: bool(catalogue.recheck([one])), lambda: True):
         raise UnknownItem(
@@ -69,12 +70,14 @@ def _check_context(request: FeedRequest, attempt: Attempt) -> None:
 
 def _hydrate(request: FeedRequest, attempt: Attempt) -> tuple[Viewer, Eligibility]:
     """The viewer, and who may be shown to her. Without the store: as last known, rooms by their own last heartbeat."""
-    hydration, view, now = attempt.parts.hydration, attempt.parts.catalogue.view, request.now
+    hydration, view, now = attempt.parts.hydration, attempt.view, request.now
     viewer = attempt.store(
         lambda: hydration.viewer(request.user_id, now), lambda: hydration.last_known(request.user_id, now)
     )
-    held = [one for one in view.rooms if one in view.items and view.items[one].live_at(now)]
-    live = attempt.store(lambda: hydration.live_rooms(now), lambda: held)
+    live = attempt.store(
+        lambda: hydration.live_rooms(now),
+        lambda: [room.item_id for room in view.known(view.rooms) if room.live_at(now)],
+    )
     rules = Eligibility.of(
         viewer.values, live, content_type=request.content_type, context_item_id=request.context_item_id
     )
@@ -97,7 +100,7 @@ def _rank(
     candidates: Sequence[Candidate], viewer: Viewer, request: FeedRequest, attempt: Attempt, retrieval: Retrieval | None
 ) -> tuple[list[Scored], Snapshots]:
     """Scored candidates, and the feature values that the ranker saw (none when it was not asked)."""
-    trending = dict(attempt.parts.catalogue.view.trending_for(request.surface, request.content_type))
+    trending = dict(attempt.view.trending_for(request.surface, request.content_type))
     if retrieval is not None and candidates and MODEL_UNAVAILABLE not in attempt.degraded:
         rows = _snapshots([candidate.item for candidate in candidates], viewer, request, attempt)
         release, models = retrieval.release, attempt.parts.models
@@ -109,11 +112,13 @@ def _rank(
 
 def _snapshots(items: Sequence[Item], viewer: Viewer, request: FeedRequest, attempt: Attempt) -> Snapshots:
     """Feature values by item id, in order."""
-    parts, now = attempt.parts, request.now
+    now = request.now
     creators = list(dict.fromkeys(item.creator_id for item in items))
-    none: dict[str, Mapping[str, Any]] = {}
-    pairs = attempt.store(lambda: parts.hydration.pairs(viewer.user_id, creators, now), lambda: none)
-    known = known_of(viewer, items, parts.catalogue.view, pairs, now)
+    hydration, user_id = attempt.parts.hydration, viewer.user_id
+    pairs = attempt.store(
+        lambda: hydration.pairs(user_id, creators, now), lambda: hydration.last_known_pairs(user_id, creators, now)
+    )
+    known = known_of(viewer, items, attempt.view, pairs, now)
     return {
         item.item_id: snapshot(viewer.user_id, item.item_id, one, now=now, surface=request.surface)
         for item, one in zip(items, known, strict=True)
@@ -143,12 +148,12 @@ def _arrange(
             dice=dice,
         )
         if bootstrap:
-            eligible = (
-                one for one in rules.keep(attempt.parts.catalogue.view.items.values()) if one.item_id not in gone
-            )
+            drawable = attempt.view.known((*attempt.view.newest, *rules.live))
+            eligible = (one for one in rules.keep(drawable) if one.item_id not in gone)
             picks = explore(picks, eligible, limit=request.limit, config=config.bootstrap, dice=dice)
-        items = _as_of_now([pick.scored.item_id for pick in picks], attempt)
-        found = {one for one, item in items.items() if not rules.admits(item)}
+        ids = [pick.scored.item_id for pick in picks]
+        items = _as_of_now(ids, attempt)
+        found = {one for one in ids if (item := items.get(one)) is None or not rules.admits(item)}
         if not found:
             return picks, items
         gone |= found
@@ -156,9 +161,8 @@ def _arrange(
 
 def _as_of_now(ids: Sequence[str], attempt: Attempt) -> dict[str, Item]:
     """Those items read again; as last read where the store does not answer."""
-    catalogue = attempt.parts.catalogue
-    held = {one: catalogue.view.items[one] for one in ids}
-    return held | (attempt.store(lambda: catalogue.recheck(ids), lambda: held) if ids else {})
+    held = {item.item_id: item for item in attempt.view.known(ids)}
+    return held | (attempt.store(lambda: attempt.parts.catalogue.recheck(ids), lambda: held) if ids else {})
 
 
 def _feed(
@@ -178,8 +182,22 @@ def _feed(
         model_version=retrieval.release.manifest.version if retrieval and answered else None,
         arm=STABLE,
         degraded=tuple(sorted(attempt.degraded)),
+        features_age=_features_age(request, attempt),
         items=shown,
     )
+
+
+def _features_age(request: FeedRequest, attempt: Attempt) -> dict[str, Age | None]:
+    """How old the features are that were used instead of the store's; empty when it answered."""
+    gauge, view = attempt.parts.metrics.features_age.labels("viewer"), attempt.view
+    if FEATURES_UNAVAILABLE not in attempt.degraded:
+        gauge.set(0.0)
+        return {}
+    viewer = attempt.parts.hydration.age(request.user_id, request.now)
+    items = None if view.as_of is None else age_of(view.as_of, view.refreshed, request.now)
+    if viewer is not None:
+        gauge.set(viewer.wall_s)
+    return {"viewer": viewer, "items": items}
 
 
 def _shown(place: int, scored: Scored, item: Item) -> FeedItem:

@@ -101,7 +101,7 @@ def _number(name: str, value: str, low: float, high: float, what: str) -> float:
 
 EXAMPLE: dict[str, Any] = {
     "request_id": "5f2b9c0e7d1a4c3f", "user_id": "u42", "surface": "home", "release": "demo-3", "model_version": 3,
-    "arm": "stable", "degraded": [],
+    "arm": "stable", "degraded": [], "features_age": {},
     "items": [{
         "item_id": "room-17", "content_type": "LIVE", "creator_id": "h5", "title": "Late night jazz", "category": "music",
         "position": 0, "score": 1.31, "scores": {"click": 0.62, "completion": 0.44, "like": 0.25}, "source": "followed",

@@ -106,8 +106,8 @@ class Embedder:
         """Embed what is new; what the model server does not embed now is left out and tried again at the next build."""
         if release.name != self._release:
             self._release, self._held = release.name, {}
-        rooms = [view.items[one] for one in view.rooms if one in view.items]
-        fresh = [view.items[one] for one in view.newest if one not in release.row_of][:MAX_FRESH]
+        rooms = list(view.known(view.rooms))
+        fresh = list(view.known(one for one in view.newest if one not in release.row_of))[:MAX_FRESH]
         self._forget({item.item_id for item in (*rooms, *fresh)})
         self._embed(release, (*rooms, *fresh), now)
         kinds = (view.items.get(one) for one in release.item_ids)

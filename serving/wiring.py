@@ -76,7 +76,8 @@ def assemble(
         report=log.warning,
     )
     impressions = ImpressionLog(connect, Spool(spool, topic=IMPRESSIONS, max_bytes=SPOOL_BYTES), metrics=metrics)
-    return Proxy(FeedParts(catalogue, Hydration(store), models, background, impressions, metrics, config), clock)
+    hydration = Hydration(store, catalogue.words)
+    return Proxy(FeedParts(catalogue, hydration, models, background, impressions, metrics, config), clock)
 
 
 def build(

@@ -1,6 +1,6 @@
 """A platform with viewers, hosts and a catalogue whose truth is known; it speaks only HTTP and Kafka to the product.
 
-docs/guides/world.md lists its dials and which numbers are assumptions. Run it with `livefeed world run`.
+docs/world.md lists its dials and which numbers are assumptions. Run it with `livefeed world run`.
 """
 
 from simulator.config import WorldConfig

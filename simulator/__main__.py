@@ -1,9 +1,10 @@
-"""The commands of the world: `livefeed world run`, also `python -m simulator run`."""
+"""The commands of the world: `livefeed world run | worlds`, also `python -m simulator run`."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,45 +21,81 @@ from simulator.report import WorldReport
 from simulator.settle import CollectorSettled
 from simulator.world import Progress as Report
 from simulator.world import World
+from simulator.worlds import WORLDS, named, turned
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 DEFAULT = WorldConfig()
 
 
 @app.callback()
-def world() -> None:
+def commands() -> None:
     """A platform with viewers and hosts whose truth is known."""
 
 
 @app.command()
 def run(
+    world: Annotated[str, typer.Option(help=f"One of {', '.join(WORLDS)}.")] = "demo",
     hours: Annotated[float, typer.Option(help="Event time to play.")] = 48.0,
-    viewers: Annotated[int, typer.Option(help="Viewers.")] = DEFAULT.viewers,
-    hosts: Annotated[int, typer.Option(help="Live hosts; their heartbeats are most of the events.")] = DEFAULT.hosts,
-    items: Annotated[int, typer.Option(help="Media items at the start.")] = DEFAULT.items,
+    viewers: Annotated[int | None, typer.Option(help="Viewers; the world's own number when left out.")] = None,
+    hosts: Annotated[int | None, typer.Option(help="Live hosts; their heartbeats are most of the events.")] = None,
+    items: Annotated[int | None, typer.Option(help="Media items at the start.")] = None,
     start: Annotated[datetime, typer.Option(help="Event time (UTC) at which viewers come.")] = DEFAULT.start_at,
     seed: Annotated[int, typer.Option(help="Equal seeds and feeds give equal events.")] = DEFAULT.seed,
-    duplicates: Annotated[float, typer.Option(help="Share of events sent twice.")] = 0.0,
-    late: Annotated[float, typer.Option(help="Share of events sent late.")] = 0.0,
-    broken: Annotated[float, typer.Option(help="Share of events with a broken copy beside them.")] = 0.0,
-    lost_heartbeats: Annotated[float, typer.Option(help="Share of heartbeats never sent.")] = 0.0,
+    duplicates: Annotated[float | None, typer.Option(help="Share of events sent twice.")] = None,
+    late: Annotated[float | None, typer.Option(help="Share of events sent late.")] = None,
+    broken: Annotated[float | None, typer.Option(help="Share of events with a broken copy beside them.")] = None,
+    lost_heartbeats: Annotated[float | None, typer.Option(help="Share of heartbeats never sent.")] = None,
+    dial: Annotated[
+        list[str] | None, typer.Option(help="Any other dial, as name=value, e.g. change.leaving=0.2; may be repeated.")
+    ] = None,
     random_feeds: Annotated[
         float, typer.Option(help="Share of feeds the world draws at random itself, and logs.")
     ] = 0.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only: no Kafka, random feeds.")] = False,
 ) -> None:
     """Play a world: events to Kafka, feeds from the proxy (started with LIVEFEED_CLOCK=request)."""
+    given: dict[str, Any] = {
+        "viewers": viewers, "hosts": hosts, "items": items, "duplicate_share": duplicates, "late_share": late,
+        "broken_share": broken, "lost_heartbeat_share": lost_heartbeats,
+    }  # fmt: skip
     try:
         settings = load()
-        config = WorldConfig(
-            seed=seed, start_at=start.replace(tzinfo=UTC), viewers=viewers, hosts=hosts, items=items,
-            duplicate_share=duplicates, late_share=late, broken_share=broken, lost_heartbeat_share=lost_heartbeats,
-        )  # fmt: skip
+        config = replace(named(world), seed=seed, start_at=start.replace(tzinfo=UTC))
+        config = replace(config, **{name: value for name, value in given.items() if value is not None})
+        for name, _, value in (one.partition("=") for one in dial or []):
+            config = turned(config, name, value)
         done = _dry(config, hours) if dry_run else _real(config, hours, settings, random_share=random_feeds)
     except (WorldError, EventsError, SettingsError) as error:
         typer.echo(f"livefeed: {error}", err=True)
         raise typer.Exit(1) from None
     _show(done)
+
+
+@app.command()
+def worlds(
+    name: Annotated[str, typer.Argument(help="A world whose dials to list; all worlds when left out.")] = "",
+) -> None:
+    """The named worlds and what each is for; with a name, its dials."""
+    try:
+        rows = _dials(named(name)) if name else [(word, one.purpose) for word, one in WORLDS.items()]
+    except WorldError as error:
+        typer.echo(f"livefeed: {error}", err=True)
+        raise typer.Exit(1) from None
+    width = max(len(word) for word, _ in rows)
+    for word, said in rows:
+        typer.echo(f"{word:{width}}  {said}")
+
+
+def _dials(config: WorldConfig) -> list[tuple[str, str]]:
+    """Every dial by the name that `--dial` takes, and its value."""
+    rows = []
+    for one in fields(config):
+        value = getattr(config, one.name)
+        inner = fields(value) if is_dataclass(value) else ()
+        rows += [(f"{one.name}.{dial.name}", str(getattr(value, dial.name))) for dial in inner] or [
+            (one.name, str(value))
+        ]
+    return rows
 
 
 def _dry(config: WorldConfig, hours: float) -> WorldReport:
@@ -124,12 +161,14 @@ def _show(done: WorldReport) -> None:
         ("broken among them", done.broken),
         ("late among them", done.late),
     ]
+    rows += [(f"held back or misdated: {fault}", count) for fault, count in sorted(done.held.items())]
     rows += [(f"never sent: {kind}", count) for kind, count in sorted(done.lost.items())]
     rows += [
         ("sessions", done.sessions), ("feed requests", done.feed_requests),
         ("answered by the world at random", done.own_feeds), ("feed errors", done.feed_errors),
         ("feeds that fell back", done.feed_degraded), ("items shown", done.shown), ("shown but over", done.feed_unknown),
-        ("clicks", done.clicks), ("rooms entered", done.events["room_entered"]),
+        ("clicks", done.clicks), ("clicks on rooms just closed", done.closed_before_entry),
+        ("breaks after a session", done.breaks), ("rooms entered", done.events["room_entered"]),
         ("click rate", _number(done.click_rate, ".4f")), ("feed p50 ms", _number(done.feed_ms_at(0.5), ".1f")),
         ("feed p99 ms", _number(done.feed_ms_at(0.99), ".1f")), ("seconds waited for the product", f"{done.settle_s:.1f}"),
     ]  # fmt: skip

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from events import schema as s
 from events.clock import utc
 from simulator.behaviour import Mint
-from simulator.catalogue import DAY, Thing
+from simulator.catalogue import Thing
 from simulator.config import WorldConfig
-from simulator.population import LANGUAGES, Creator, Viewer
+from simulator.population import DAY, LANGUAGES, Creator, Host, Viewer
 from simulator.streams import stream
 
 BLOCKING_SHARE = 0.03  # viewers who have blocked a creator before the world began
@@ -16,7 +16,7 @@ BLOCKING_SHARE = 0.03  # viewers who have blocked a creator before the world beg
 def birth_events(
     mint: Mint, config: WorldConfig, creators: Sequence[Creator], viewers: Sequence[Viewer], opening: Sequence[Thing]
 ) -> list[s.Event]:
-    """Everybody's profile at the first moment, and the opening catalogue through the day before the start."""
+    """Everybody's profile at the first moment (who joins later: then), and the catalogue of the day before the start."""
     first_at = config.start_at.timestamp() - DAY
     rng = stream(config.seed, "profiles")
     out = [
@@ -30,12 +30,20 @@ def birth_events(
         blocked = (str(rng.choice([one.creator_id for one in creators])),) if rng.random() < BLOCKING_SHARE else ()
         out.append(
             mint(
-                s.ViewerProfile, first_at, user_id=viewer.user_id, region=LANGUAGES[viewer.language][1],
+                s.ViewerProfile, max(first_at, viewer.joins_at), user_id=viewer.user_id, region=LANGUAGES[viewer.language][1],
                 language=viewer.language if viewer.tells_language else None, age_band=viewer.age_band,
                 gender=viewer.gender, blocked_creators=blocked,
             )
         )  # fmt: skip
     return out + [published(mint, thing) for thing in opening]
+
+
+def host_born(mint: Mint, host: Host) -> s.Event:
+    """The profile of a host who is new on the platform."""
+    return mint(
+        s.CreatorProfile, host.from_at, user_id=host.creator_id, language=host.language,
+        region=LANGUAGES[host.language][1], joined_at=utc(round(host.from_at)),
+    )  # fmt: skip
 
 
 def published(mint: Mint, thing: Thing) -> s.Event:

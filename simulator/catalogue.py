@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from simulator.config import WorldConfig
-from simulator.population import CATEGORIES, STYLES, Creator, Host, Vector, local_hour
-from simulator.streams import stream
+from simulator.population import CATEGORIES, DAY, STATUSES, STYLES, Creator, Host, Vector, local_hour
+from simulator.streams import stream, uniform
 
-DAY = 86_400.0
-STATUSES = ("chat", "song", "dance", "game", "pk")
+LONGEST_S = 6 * 3_600.0  # of a broadcast
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,20 @@ class Room(Thing):
     until_at: float = 0.0
     close_lost: bool = False
     status: tuple[tuple[float, str], ...] = field(default=())
+    highlights: tuple[tuple[float, float, float], ...] = ()  # (from, until, added utility)
+
+    def lift(self, at: float) -> float:
+        """What the highlights of epoch second `at` add to everybody's utility."""
+        return sum(size for start, end, size in self.highlights if start <= at < end)
+
+    def doing(self, at: float) -> str:
+        """What the host does at epoch second `at`; before the opening, what she begins with."""
+        now = self.status[0][1]
+        for since, status in self.status:
+            if since > at:
+                break
+            now = status
+        return now
 
 
 def make_item(rng: np.random.Generator, creator: Creator, number: int, at: float) -> Thing:
@@ -70,6 +83,7 @@ class Library:
         self._config = config
         self.things: dict[str, Thing] = {}
         self.shown: list[str] = []
+        self.version = 0  # rises with every publication and removal
         weights = self._rng.lognormal(0.0, 1.0, size=len(creators))  # some publish far more than others
         self._weights = weights / weights.sum()
 
@@ -79,10 +93,12 @@ class Library:
         thing = make_item(self._rng, creator, len(self.things), at)
         self.things[thing.item_id] = thing
         self.shown.append(thing.item_id)
+        self.version += 1
         return thing
 
     def remove(self) -> str:
         """Take a shown item away for good."""
+        self.version += 1
         return self.shown.pop(int(self._rng.integers(len(self.shown))))
 
     def before_start(self, start: float) -> list[Thing]:
@@ -100,29 +116,48 @@ class Library:
         return sorted(out)
 
 
-def rooms_of_day(config: WorldConfig, host: Host, day: int, *, not_before: float) -> list[Room]:
-    """A host's broadcasts that start on UTC day `day` (days since 1970), none before `not_before`."""
+def rooms_of_day(config: WorldConfig, host: Host, day: int, *, not_before: float, quality: float = 0.0) -> list[Room]:
+    """A host's broadcasts that start on UTC day `day` (days since 1970), none before `not_before`.
+
+    `quality` is how far the host's has drifted.
+    """
+    if uniform(config.seed, "days off", host.index, (day + 3) % 7) < config.change.days_off:  # 1970 began on a Thursday
+        return []
     rng = stream(config.seed, "rooms", host.index, day)
     shift = local_hour(0.0, host.language)  # local hour at midnight UTC
     out: list[Room] = []
     for slot in sorted((slot - shift) % 24.0 for slot in host.slots):
         starts = day * DAY + slot * 3_600.0 + float(rng.normal(0.0, 900.0))
-        lasts = float(min(max(rng.lognormal(np.log(2.2 * 3_600.0), 0.5), 1_200.0), 6 * 3_600.0))
+        lasts = float(min(max(rng.lognormal(np.log(config.stream_median_s), config.stream_sigma), 1_200.0), LONGEST_S))
         comes, lost = rng.random() < host.faithful, rng.random() < config.lost_close_share
         status = _statuses(rng, starts, starts + lasts)
-        appeal, quality = float(rng.normal(0.0, 0.3)), host.quality + float(rng.normal(0.0, 0.2))
-        if not comes or starts < not_before:
+        appeal, of_day = float(rng.normal(0.0, 0.3)), host.quality + quality + float(rng.normal(0.0, 0.2))
+        if not comes or starts < not_before or starts + lasts > host.until_at:
             continue
         out.append(
             Room(
                 item_id=f"room-{host.index:04d}-{day}-{len(out)}", content_type="LIVE", creator_id=host.creator_id,
                 language=host.language, topics=((host.category, 0.8), (host.second, 0.2)), style=host.style,
-                quality=quality, appeal=appeal, from_at=round(starts, 3), until_at=round(starts + lasts, 3),
-                close_lost=bool(lost), status=status,
+                quality=of_day, appeal=appeal, from_at=round(starts, 3), until_at=round(starts + lasts, 3),
+                close_lost=bool(lost), status=status, highlights=_highlights(config, host, starts, starts + lasts),
             )
         )  # fmt: skip
         not_before = starts + lasts + 1_800.0
     return out
+
+
+def _highlights(config: WorldConfig, host: Host, starts: float, ends: float) -> tuple[tuple[float, float, float], ...]:
+    """The moments of a broadcast that everybody likes: 2 to 6 minutes each."""
+    if config.change.highlights_per_hour == 0:
+        return ()
+    rng = stream(config.seed, "highlights", host.index, int(starts))
+    count = int(rng.poisson(config.change.highlights_per_hour * (ends - starts) / 3_600.0))
+    begins = np.sort(rng.uniform(starts, ends, size=count)).tolist()
+    lasts, sizes = rng.uniform(120.0, 360.0, size=count).tolist(), rng.uniform(0.5, 1.5, size=count).tolist()
+    return tuple(
+        (at, min(at + long, ends), config.change.highlight_size * size)
+        for at, long, size in zip(begins, lasts, sizes, strict=True)
+    )
 
 
 def _statuses(rng: np.random.Generator, starts: float, ends: float) -> tuple[tuple[float, str], ...]:

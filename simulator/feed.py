@@ -34,9 +34,13 @@ class Feed(Protocol):
     """Answers one viewer's request for a feed."""
 
     def ask(
-        self, user_id: str, *, surface: s.Surface, content_type: str | None, limit: int, now: float
-    ) -> list[FeedItem]:
-        """At most `limit` items as of `now` (epoch seconds), best first; FeedFailed when there is no answer."""
+        self, user_id: str, *, surface: s.Surface, content_type: str | None, limit: int, now: float,
+        context_item_id: str | None = None,
+    ) -> list[FeedItem]:  # fmt: skip
+        """At most `limit` items as of `now` (epoch seconds), best first; FeedFailed when there is no answer.
+
+        `context_item_id` is the item that is being played where the feed is shown.
+        """
         ...
 
 
@@ -47,12 +51,15 @@ class HttpFeed:
         self._client = httpx.Client(base_url=address, timeout=timeout_s, trust_env=False)
 
     def ask(
-        self, user_id: str, *, surface: s.Surface, content_type: str | None, limit: int, now: float
-    ) -> list[FeedItem]:
+        self, user_id: str, *, surface: s.Surface, content_type: str | None, limit: int, now: float,
+        context_item_id: str | None = None,
+    ) -> list[FeedItem]:  # fmt: skip
         """One GET with the world's now in the header that proxies with a request clock read."""
         params: dict[str, str | int] = {"user_id": user_id, "surface": str(surface), "limit": limit}
         if content_type is not None:
             params["content_type"] = content_type
+        if context_item_id is not None:
+            params["context_item_id"] = context_item_id
         try:
             answer = self._client.get(PATH, params=params, headers={NOW_HEADER: f"{now:.3f}"})
             if answer.status_code != httpx.codes.OK:
@@ -84,8 +91,9 @@ class NoFeed:
     """A platform without a feed: viewers do only what they do on their own."""
 
     def ask(
-        self, user_id: str, *, surface: s.Surface, content_type: str | None, limit: int, now: float
-    ) -> list[FeedItem]:
+        self, user_id: str, *, surface: s.Surface, content_type: str | None, limit: int, now: float,
+        context_item_id: str | None = None,
+    ) -> list[FeedItem]:  # fmt: skip
         """Nothing."""
         return []
 
@@ -98,8 +106,9 @@ class RandomFeed:
         self._prefix, self._count = f"random-{seed}", 0
 
     def ask(
-        self, user_id: str, *, surface: s.Surface, content_type: str | None, limit: int, now: float
-    ) -> list[FeedItem]:
+        self, user_id: str, *, surface: s.Surface, content_type: str | None, limit: int, now: float,
+        context_item_id: str | None = None,
+    ) -> list[FeedItem]:  # fmt: skip
         """A random page without repetition."""
         things = [one for one in self._on(now) if content_type is None or one.content_type == content_type]
         self._count += 1
@@ -118,7 +127,7 @@ class RandomFeed:
 class MixedFeed:
     """Asks `other` for a share of the requests and `feed` for the rest; a coin of its own stream decides.
 
-    A young platform must explore: what a feed of trending items logs can only confirm what it showed (docs/guides/world.md).
+    A young platform must explore: what a feed of trending items logs can only confirm what it showed (docs/world.md).
     """
 
     def __init__(self, feed: Feed, other: Feed, *, share: float, seed: int) -> None:
@@ -127,11 +136,14 @@ class MixedFeed:
         self._feed, self._other, self._share, self._rng = feed, other, share, stream(seed, "mixed feed")
 
     def ask(
-        self, user_id: str, *, surface: s.Surface, content_type: str | None, limit: int, now: float
-    ) -> list[FeedItem]:
+        self, user_id: str, *, surface: s.Surface, content_type: str | None, limit: int, now: float,
+        context_item_id: str | None = None,
+    ) -> list[FeedItem]:  # fmt: skip
         """A page of one of the two."""
         chosen = self._other if self._rng.random() < self._share else self._feed
-        return chosen.ask(user_id, surface=surface, content_type=content_type, limit=limit, now=now)
+        return chosen.ask(
+            user_id, surface=surface, content_type=content_type, limit=limit, now=now, context_item_id=context_item_id
+        )  # fmt: skip
 
 
 def _impression(item: FeedItem, user_id: str, *, surface: s.Surface, now: float, chance: float) -> s.Impression:

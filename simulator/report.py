@@ -14,6 +14,7 @@ class WorldReport:
     duplicates: int = 0
     late: int = 0
     broken: int = 0
+    held: Counter[str] = field(default_factory=Counter)  # events held back or misdated, by fault
     lost: Counter[str] = field(default_factory=Counter)  # events that were never sent, by type
     hours: float = 0.0
     sessions: int = 0
@@ -26,6 +27,9 @@ class WorldReport:
     first_error: str | None = None
     shown: int = 0  # items in the feeds
     clicks: int = 0
+    closed_before_entry: int = 0  # clicks on rooms that were over by then
+    breaks: int = 0  # sessions after which a viewer stays away for a while
+    effective: int = 0  # rooms watched for 30 s and media played to the end, after a feed
     watch_s: float = 0.0  # seconds of play and of visits that a feed led to
     settle_s: float = 0.0  # wall seconds spent waiting for the product to catch up
 

@@ -1,49 +1,26 @@
-"""Viewers' sessions: who comes in a tick, what she asks the feed for, what she clicks, and what she does on her own."""
+"""Viewers' sessions: who comes in a tick, what she asks the feed for, what she does with it, and when she goes."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
-
-import numpy as np
+from typing import NamedTuple
 
 from events import schema as s
-from simulator.behaviour import Mint, Story, play, visit
+from simulator.arrivals import ASK_WITHIN_S, Arrivals
+from simulator.behaviour import Mint
 from simulator.catalogue import Room, Thing
 from simulator.config import WorldConfig
+from simulator.dials import Change
 from simulator.errors import FeedFailed
 from simulator.feed import Feed, FeedItem
-from simulator.population import LANGUAGES, Viewer
+from simulator.luck import ByEntity, ByRequest, Luck
+from simulator.population import Viewer
+from simulator.reading import Reading, Scene, Turn
 from simulator.report import WorldReport
-from simulator.streams import stream
-from simulator.taste import Memory, click_probability, delight, seen_probability, utility
+from simulator.taste import Mood
 
-ASK_WITHIN_S = 20.0  # feeds are asked in the first seconds of a tick, before any room's lease could run out
-PEAK_HOUR, SWING = 21.5, 2.0 / 3.0  # evening peak to morning trough is 5 to 1
-BUDGET_MEDIAN_S, BUDGET_SIGMA = 1_500.0, 0.7
 LEAVES_PLEASED, LEAVES_EMPTY = 0.35, 0.6  # chance to leave after a page with, and without, a click
 PLAYBACK_SHARE, FILTER_SHARE = 0.3, 0.08
-SEARCH_LOOKS_AT = 25
-GO_TO_FAVOURITE = 0.7
-
-
-class Scene(Protocol):
-    """What a session sees of the world."""
-
-    viewers: dict[str, Viewer]
-    memories: dict[str, Memory]
-
-    def on(self, at: float) -> list[Thing]:
-        """Everything that can be recommended."""
-        ...
-
-    def live_rooms(self, at: float) -> list[Room]:
-        """The rooms on air."""
-        ...
-
-    def thing(self, item_id: str) -> Thing | None:
-        """A thing by id."""
-        ...
+STILL = Change()
 
 
 @dataclass
@@ -51,9 +28,12 @@ class Session:
     """One viewer's stay; she asks again at the first tick after `free_at`, until `ends_at` or until she has enough."""
 
     viewer: Viewer
+    began_at: float
     free_at: float
     ends_at: float
     requests: int = 0
+    watched_s: float = 0.0
+    last: Thing | None = None  # entered last
 
 
 class Request(NamedTuple):
@@ -67,25 +47,18 @@ class Sessions:
     """The sessions that are open, and what happens in them."""
 
     def __init__(self, config: WorldConfig, scene: Scene, mint: Mint) -> None:
-        self._config, self._scene, self._mint = config, scene, mint
+        self._config, self._scene = config, scene
         self._viewers = list(scene.viewers.values())
-        self._activity = np.array([one.activity for one in self._viewers])
-        self._shift = np.array([LANGUAGES[one.language][2] for one in self._viewers])
+        self.arrivals = Arrivals(config, self._viewers)
+        self._reading = Reading(config, scene, mint)
         self._open: dict[int, Session] = {}
-        self._lost = stream(config.seed, "lost watch heartbeats")
 
     def due(self, now: float, until: float, phase: WorldReport) -> list[Request]:
         """The requests of the tick [now, until), by time; new sessions open here."""
-        rng = stream(self._config.seed, "arrivals", int(now))
-        hours = (now / 3_600.0 + self._shift) % 24.0
-        waves = 1.0 + SWING * np.cos(2.0 * np.pi * (hours - PEAK_HOUR) / 24.0)
-        rates = self._activity * self._config.sessions_per_day * waves * (until - now) / 86_400.0
-        comes = rng.random(len(self._viewers)) < 1.0 - np.exp(-rates)
-        jitter = rng.uniform(1.0, min(ASK_WITHIN_S, until - now), size=len(self._viewers))
-        stays = rng.lognormal(np.log(BUDGET_MEDIAN_S), BUDGET_SIGMA, size=len(self._viewers))
-        for index in np.flatnonzero(comes).tolist():
+        comes, jitter, stays = self.arrivals.thinking_of_it(now, until)
+        for index in self.arrivals.at_home(comes, now).tolist():
             if index not in self._open:
-                self._open[index] = Session(self._viewers[index], now, now + float(stays[index]))
+                self._open[index] = Session(self._viewers[index], now, now, now + float(stays[index]))
                 phase.sessions += 1
         out = []
         for index, session in self._open.items():
@@ -96,33 +69,76 @@ class Sessions:
 
     def serve(self, request: Request, feed: Feed, phase: WorldReport, timer: Callable[[], float]) -> list[s.Event]:
         """Ask the feed and live through the page; the events that follow, in no particular order."""
-        session, viewer = request.session, request.session.viewer
-        rng = stream(self._config.seed, "behaviour", viewer.index, int(request.at))
-        surface = s.Surface.PLAYBACK if session.requests and rng.random() < PLAYBACK_SHARE else s.Surface.HOME
-        wanted = (
-            max(viewer.type_taste, key=lambda kind: viewer.type_taste[kind]) if rng.random() < FILTER_SHARE else None
-        )
-        page = self._ask(request, feed, phase, timer, surface=surface, content_type=wanted)
-        out, at, clicks = self._scan(page, session, rng, phase, at=request.at, surface=surface)
-        if session.requests == 0 and rng.random() < self._config.organic_share:
-            more, at = self._organic(viewer, rng, phase, at=at)
-            out += more
+        turn = self._turn(request, phase)
+        content_type = self._filter(turn)
+        near = self._near(request.session, turn)
+        turn.mood = self._mood(request, turn, near)
+        page = self._ask(request, feed, turn, timer, content_type=content_type, near=near)
+        self._reading.scan(turn, page)
+        if request.session.requests == 0 and turn.luck.draw("on her own").random() < self._config.organic_share:
+            self._reading.organic(turn)
+        self._after(request.session, turn)
+        return turn.events
+
+    def _turn(self, request: Request, phase: WorldReport) -> Turn:
+        session, seed = request.session, self._config.seed
+        luck: Luck = ByRequest(seed, session.viewer.index, at=request.at)
+        if self._config.paired:
+            luck = ByEntity(seed, session.viewer.index, session=int(session.began_at), page=session.requests)
+        memory = self._scene.memories[session.viewer.user_id]
+        surface = self._surface(session, luck)
+        return Turn(session.viewer, memory, luck, surface, request.at, session.ends_at, None, phase)
+
+    def _surface(self, session: Session, luck: Luck) -> s.Surface:
+        share = self._config.change.comment_share
+        if share > 0 and isinstance(session.last, Room) and luck.draw("comment page").random() < share:
+            return s.Surface.COMMENT
+        playback = session.requests and luck.draw("playback page").random() < PLAYBACK_SHARE
+        return s.Surface.PLAYBACK if playback else s.Surface.HOME
+
+    def _filter(self, turn: Turn) -> str | None:
+        """The one content type she wants, if so."""
+        share = self._config.live_tab_share
+        if share > 0 and turn.surface is not s.Surface.PLAYBACK and turn.luck.draw("live tab").random() < share:
+            return "LIVE"
+        if turn.luck.draw("filter").random() >= FILTER_SHARE:
+            return None
+        return max(turn.viewer.type_taste, key=lambda kind: turn.viewer.type_taste[kind])
+
+    def _near(self, session: Session, turn: Turn) -> Thing | None:
+        """The media item whose playback page she is on, in a world where that matters."""
+        on_it = self._config.change.context > 0 and turn.surface is s.Surface.PLAYBACK
+        return session.last if on_it and not isinstance(session.last, Room) else None
+
+    def _mood(self, request: Request, turn: Turn, near: Thing | None) -> Mood | None:
+        if self._config.change == STILL:
+            return None
+        return self._scene.moods.of(turn.viewer, turn.memory, request.at, playing=near)
+
+    def _after(self, session: Session, turn: Turn) -> None:
         session.requests += 1
-        session.free_at = at
-        if at >= session.ends_at or rng.random() < (LEAVES_PLEASED if clicks else LEAVES_EMPTY):
-            del self._open[viewer.index]
-        return out
+        session.free_at, session.last = turn.at, turn.last or session.last
+        session.watched_s += turn.watched_s
+        enough = LEAVES_PLEASED if turn.clicks else LEAVES_EMPTY
+        if turn.at >= session.ends_at or turn.luck.draw("leaves").random() < enough:
+            del self._open[session.viewer.index]
+            if self._config.change.leaving > 0:
+                began = int(session.began_at)
+                turn.phase.breaks += (
+                    self.arrivals.leaves(session.viewer.index, turn.at, session=began, watched_s=session.watched_s) > 0
+                )
 
     def _ask(
-        self, request: Request, feed: Feed, phase: WorldReport, timer: Callable[[], float], *, surface: s.Surface,
-        content_type: str | None,
+        self, request: Request, feed: Feed, turn: Turn, timer: Callable[[], float], *, content_type: str | None,
+        near: Thing | None,
     ) -> list[FeedItem]:  # fmt: skip
+        phase, more = turn.phase, {} if near is None else {"context_item_id": near.item_id}
         phase.feed_requests += 1
         began = timer()
         try:
             page = feed.ask(
-                request.session.viewer.user_id, surface=surface, content_type=content_type,
-                limit=self._config.feed_limit, now=request.at,
+                turn.viewer.user_id, surface=turn.surface, content_type=content_type, limit=self._config.feed_limit,
+                now=request.at, **more,
             )  # fmt: skip
         except FeedFailed as error:
             phase.feed_errors += 1
@@ -135,83 +151,3 @@ class Sessions:
         phase.shown += len(page)
         phase.feed_degraded += bool(page and page[0].degraded)
         return page
-
-    def _scan(
-        self, page: list[FeedItem], session: Session, rng: np.random.Generator, phase: WorldReport, *, at: float,
-        surface: s.Surface,
-    ) -> tuple[list[s.Event], float, int]:  # fmt: skip
-        """Look down a page: events, when she is through, and the clicks. Two draws a position, clicked or not."""
-        viewer, out, clicks = session.viewer, [], 0
-        memory = self._scene.memories[viewer.user_id]
-        at += 1.5
-        for item in page:
-            looks, clicking = rng.random(2)
-            thing = self._scene.thing(item.item_id)
-            if thing is None or (isinstance(thing, Room) and not thing.from_at <= at < thing.until_at):
-                phase.feed_unknown += 1
-                continue
-            if at >= session.ends_at or looks >= seen_probability(item.position, self._config.position_bias):
-                continue
-            at += 1.0
-            value = utility(viewer, memory, thing, at)
-            if clicking >= click_probability(value, thing, self._config.click_offset):
-                continue
-            clicks, at = clicks + 1, at + float(rng.lognormal(math.log(2.0), 0.6))
-            clicked = {"user_id": viewer.user_id, "item_id": item.item_id, "request_id": item.request_id}
-            out.append(self._mint(s.FeedClicked, at, **clicked, position=item.position, surface=surface))
-            story = self._enter(
-                viewer, thing, rng, phase, at=at + 0.8, value=value, request_id=item.request_id, surface=surface
-            )
-            phase.watch_s += story.until - at
-            out += story.events
-            at = story.until + 2.0
-        phase.clicks += clicks
-        return out, at, clicks
-
-    def _enter(
-        self, viewer: Viewer, thing: Thing, rng: np.random.Generator, phase: WorldReport, *, at: float, value: float,
-        request_id: str | None, surface: s.Surface,
-    ) -> Story:  # fmt: skip
-        """Play or visit a thing, and remember it."""
-        memory, pleased = self._scene.memories[viewer.user_id], delight(value)
-        if isinstance(thing, Room):
-            story = visit(
-                self._mint, rng, viewer, thing, at=at, delight=pleased, request_id=request_id, surface=surface,
-                lost_left_share=self._config.lost_left_share,
-            )  # fmt: skip
-            phase.lost["room_left"] += story.lost_left
-            story.events = [event for event in story.events if self._arrives(event, phase)]
-        else:
-            story = play(
-                self._mint, rng, viewer, thing, at=at, delight=pleased, request_id=request_id, surface=surface
-            )  # fmt: skip
-        memory.watch(thing, at)
-        if story.followed:
-            memory.follows.add(thing.creator_id)
-        return story
-
-    def _arrives(self, event: s.Event, phase: WorldReport) -> bool:
-        share = self._config.lost_heartbeat_share
-        if isinstance(event, s.WatchHeartbeat) and share > 0 and self._lost.random() < share:
-            phase.lost["watch_heartbeat"] += 1
-            return False
-        return True
-
-    def _organic(
-        self, viewer: Viewer, rng: np.random.Generator, phase: WorldReport, *, at: float
-    ) -> tuple[list[s.Event], float]:
-        """Without the feed: to a favourite host who is live, else by a search to the best of a few media items."""
-        memory = self._scene.memories[viewer.user_id]
-        known = memory.follows.union(viewer.favourites)
-        rooms: list[Thing] = [room for room in self._scene.live_rooms(at) if room.creator_id in known]
-        if not rooms or rng.random() >= GO_TO_FAVOURITE:
-            media = [thing for thing in self._scene.on(at) if not isinstance(thing, Room)]
-            rooms = [media[index] for index in rng.permutation(len(media))[:SEARCH_LOOKS_AT]]
-        if not rooms:
-            return [], at
-        values = [utility(viewer, memory, thing, at) for thing in rooms]
-        best = int(np.argmax(values))
-        story = self._enter(
-            viewer, rooms[best], rng, phase, at=at + 3.0, value=values[best], request_id=None, surface=s.Surface.HOME
-        )
-        return story.events, story.until + 2.0

@@ -5,16 +5,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from simulator.catalogue import Thing
-from simulator.population import Viewer
+from simulator.catalogue import Room, Thing
+from simulator.dials import Pulls
+from simulator.population import Vector, Viewer
 
-MATCH, QUALITY, STYLE, FRESH, LIVE_NOW = 1.6, 0.4, 0.3, 0.2, 0.8
 FRESH_S = 86_400.0  # freshness fades by e a day
 OTHER_LANGUAGE = {"VIDEO": -1.2, "AUDIO": -0.6, "LIVE": -2.0}
-REPEAT = {"VIDEO": 0.25, "AUDIO": 0.25, "LIVE": 0.9}  # times log(1 + watches of the creator, decayed)
-REPEAT_MOST = 2.0
-FOLLOWED, SEEN = 0.6, -2.5
 HALF_LIFE_S = 5 * 86_400.0
+TIRED_HALF_LIFE_S = 2 * 3_600.0
+DEMO_PULLS = Pulls()
 
 
 @dataclass
@@ -24,33 +23,63 @@ class Memory:
     follows: set[str] = field(default_factory=set)
     seen: set[str] = field(default_factory=set)
     watches: dict[str, tuple[float, float]] = field(default_factory=dict)  # creator -> (decayed count, as of epoch s)
+    plays: dict[int, tuple[float, float]] = field(default_factory=dict)  # category -> (decayed count, as of epoch s)
 
     def watched(self, creator_id: str, at: float) -> float:
         """Watches of a creator, each counting half after five days."""
         count, since = self.watches.get(creator_id, (0.0, at))
         return float(count * 0.5 ** (max(at - since, 0.0) / HALF_LIFE_S))
 
+    def tired(self, category: int, at: float) -> float:
+        """Plays of a category, each counting half after two hours."""
+        count, since = self.plays.get(category, (0.0, at))
+        return float(count * 0.5 ** (max(at - since, 0.0) / TIRED_HALF_LIFE_S))
+
     def watch(self, thing: Thing, at: float) -> None:
         """Remember a play or an entry."""
         self.watches[thing.creator_id] = (self.watched(thing.creator_id, at) + 1.0, at)
+        category = thing.topics[0][0]
+        self.plays[category] = (self.tired(category, at) + 1.0, at)
         if thing.content_type != "LIVE":
             self.seen.add(thing.item_id)
 
 
-def utility(viewer: Viewer, memory: Memory, thing: Thing, at: float) -> float:
+@dataclass(frozen=True)
+class Mood:
+    """What the moment adds to a viewer's utilities, in log-odds."""
+
+    bonus: Vector  # [categories]
+    by_type: dict[str, float]  # content type -> added
+    by_status: dict[str, float]  # what a host does -> added
+    click_gap: float = 0.0  # off the click alone, not off what follows
+
+
+def utility(
+    viewer: Viewer, memory: Memory, thing: Thing, at: float, *, pulls: Pulls = DEMO_PULLS, mood: Mood | None = None
+) -> float:
     """How much the viewer wants the thing at epoch second `at`; about -2 (does not) to 4 (very much)."""
     kind = thing.content_type
-    out = MATCH * sum(weight * float(viewer.interest[category]) for category, weight in thing.topics)
-    out += QUALITY * thing.quality + STYLE * float(np.dot(viewer.style, thing.style)) * math.sqrt(len(viewer.style))
+    out = pulls.match * sum(weight * float(viewer.interest[category]) for category, weight in thing.topics)
+    out += pulls.quality * thing.quality
+    out += pulls.style * float(np.dot(viewer.style, thing.style)) * math.sqrt(len(viewer.style))
     out += viewer.type_taste[kind]
-    out += 0.0 if thing.language == viewer.language else OTHER_LANGUAGE[kind]
-    out += min(REPEAT[kind] * math.log1p(memory.watched(thing.creator_id, at)), REPEAT_MOST)
-    out += FOLLOWED if thing.creator_id in memory.follows else 0.0
+    out += 0.0 if thing.language == viewer.language else pulls.other_language * OTHER_LANGUAGE[kind]
+    again = pulls.repeat_live if kind == "LIVE" else pulls.repeat_media
+    out += min(again * math.log1p(memory.watched(thing.creator_id, at)), pulls.repeat_most)
+    out += pulls.followed if thing.creator_id in memory.follows else 0.0
     if kind == "LIVE":
-        out += LIVE_NOW
+        out += pulls.live
     else:
-        out += FRESH * math.exp(-max(at - thing.from_at, 0.0) / FRESH_S)
-        out += SEEN if thing.item_id in memory.seen else 0.0
+        out += pulls.fresh * math.exp(-max(at - thing.from_at, 0.0) / FRESH_S)
+        out -= pulls.seen if thing.item_id in memory.seen else 0.0
+    return out if mood is None else out + _of_the_moment(mood, thing, at)
+
+
+def _of_the_moment(mood: Mood, thing: Thing, at: float) -> float:
+    out = sum(weight * float(mood.bonus[category]) for category, weight in thing.topics)
+    out += mood.by_type.get(thing.content_type, 0.0)
+    if isinstance(thing, Room):
+        out += thing.lift(at) + mood.by_status.get(thing.doing(at), 0.0)
     return out
 
 

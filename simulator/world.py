@@ -7,8 +7,10 @@ about a state it can know.
 
 import heapq
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import is_not
 
 from events import schema as s
 from events.log import EventWriter
@@ -20,9 +22,11 @@ from simulator.errors import BadDial
 from simulator.faults import Road
 from simulator.feed import Feed
 from simulator.live import Broadcasts
+from simulator.moods import Moods
 from simulator.population import Viewer, make_creators, make_hosts, make_viewers
 from simulator.report import WorldReport
 from simulator.sessions import Sessions
+from simulator.shelf import Shelf
 from simulator.taste import Memory, utility
 
 LONGEST_H = 24 * 366  # event-time hours of one phase
@@ -52,18 +56,41 @@ class World:
         self.memories: dict[str, Memory] = {user: Memory() for user in self.viewers}
         self._library = Library(config, creators)
         self._broadcasts = Broadcasts(config, hosts)
-        self._mint = Mint(f"w{config.seed}-{config.start_at:%y%m%d%H}")
-        self._sessions = Sessions(config, self, self._mint)
+        self._mint = Mint(f"w{config.seed}-{config.start_at:%y%m%d%H}", by_entity=config.paired)
+        self.moods = Moods(config, list(self.viewers.values()))
+        self.sessions = Sessions(config, self, self._mint)
         self._road = Road(config)
         self._queue: list[tuple[float, int, s.Event]] = []
         self._queued = 0
+        self._shown: tuple[int, list[Thing], list[float]] = (
+            -1,
+            [],
+            [],
+        )  # the library's version, its media, their times
+        self._shelf = Shelf([])
         opening = self._library.before_start(self.now)
-        self._push(birth_events(self._mint, config, [*creators, *hosts], list(self.viewers.values()), opening))
+        people = self._mint.of("people")
+        self._push(birth_events(people, config, [*creators, *hosts], list(self.viewers.values()), opening))
 
     def on(self, at: float) -> list[Thing]:
         """Everything that can be recommended at epoch second `at`: shown media and the rooms live then."""
-        shown = (self._library.things[item] for item in self._library.shown)
-        return [*(thing for thing in shown if thing.from_at <= at), *self._broadcasts.live(at)]
+        return [*self._media(at), *self._broadcasts.live(at)]
+
+    def _media(self, at: float) -> list[Thing]:
+        """Shown media published by then; the library keeps them by time of publication."""
+        version, shown, times = self._shown
+        if version != self._library.version:
+            shown = [self._library.things[item] for item in self._library.shown]
+            times = [thing.from_at for thing in shown]
+            self._shown = (self._library.version, shown, times)
+        return shown[: bisect_right(times, at)]
+
+    def shelf(self, at: float) -> Shelf:
+        """Everything that can be recommended at epoch second `at` as columns; kept while nothing changes."""
+        things = self.on(at)
+        if len(things) != len(self._shelf.things) or any(map(is_not, things, self._shelf.things)):
+            self._shelf = Shelf(things)
+        return self._shelf
 
     def live_rooms(self, at: float) -> list[Room]:
         """The rooms on air at epoch second `at`, by id."""
@@ -78,7 +105,9 @@ class World:
         thing = self.thing(item_id)
         if thing is None:
             raise KeyError(item_id)
-        return utility(self.viewers[user_id], self.memories[user_id], thing, at)
+        viewer, memory = self.viewers[user_id], self.memories[user_id]
+        mood = self.moods.of(viewer, memory, at)
+        return utility(viewer, memory, thing, at, pulls=self.config.pulls, mood=mood)
 
     def advance(
         self,
@@ -114,23 +143,24 @@ class World:
     def _tick(self, door: Door, phase: WorldReport, until: float) -> None:
         """One step: plan what the world does by itself, ask the due feeds, send everything until the step's end."""
         self._plan(phase, until)
-        due = self._sessions.due(self.now, until, phase)
+        due = self.sessions.due(self.now, until, phase)
         if due:
             self._drain(door.writer, due[0].at)
             self._settle(door, phase)
         for request in due:
             self._drain(door.writer, request.at)
-            self._push(self._sessions.serve(request, door.feed, phase, door.timer))
+            self._push(self.sessions.serve(request, door.feed, phase, door.timer))
         self._drain(door.writer, until)
 
     def _plan(self, phase: WorldReport, until: float) -> None:
         """Rooms and publications of [now, until)."""
+        media = self._mint.of("media")
         self._push(self._broadcasts.step(self._mint, self.now, until, phase.lost))
         for at, what in self._library.changes(self.now, until):
             if what == "publish":
-                self._push([published(self._mint, self._library.publish(at))])
+                self._push([published(media, self._library.publish(at))])
             elif self._library.shown:
-                self._push([self._mint(s.MediaRemoved, at, item_id=self._library.remove())])
+                self._push([media(s.MediaRemoved, at, item_id=self._library.remove())])
 
     def _settle(self, door: Door, phase: WorldReport) -> None:
         if door.settle is not None:

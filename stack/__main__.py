@@ -21,6 +21,9 @@ console = Console(soft_wrap=True)
 Only = Annotated[
     str, typer.Option(help="Names of parts, separated by commas; what they need comes along. Default: all.")
 ]
+OnlyDown = Annotated[
+    str, typer.Option("--only", help="Names of parts, separated by commas; what needs them goes along. Default: all.")
+]
 Result = TypeVar("Result")
 PAGES = {
     "dagster": "Dagster, the asset graph",
@@ -30,13 +33,16 @@ PAGES = {
 COLOURS = {"running": "green", "silent": "yellow", "died": "red", "stopped": "dim"}
 
 
+def _names(only: str) -> list[str] | None:
+    return [name.strip() for name in only.split(",") if name.strip()] or None
+
+
 @app.command()
 def up(only: Only = "") -> None:
     """Start the parts that do not run yet, wait until they answer, and say where to look."""
-    names = [name.strip() for name in only.split(",") if name.strip()] or None
     # A SIGTERM (a CI runner's) must stop what was started, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    statuses = _or_sentence(lambda settings: Parts(settings).up(names, report=_say))
+    statuses = _or_sentence(lambda settings: Parts(settings).up(_names(only), report=_say))
     _show(statuses)
     for row in statuses:
         if row.name in PAGES:
@@ -50,9 +56,9 @@ def status() -> None:
 
 
 @app.command()
-def down() -> None:
-    """Stop every part; data and logs stay."""
-    _or_sentence(lambda settings: Parts(settings).down(report=_say))
+def down(only: OnlyDown = "") -> None:
+    """Stop the parts; data and logs stay."""
+    _or_sentence(lambda settings: Parts(settings).down(_names(only), report=_say))
 
 
 @app.command()

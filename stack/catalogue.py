@@ -88,3 +88,12 @@ def with_free_ports(settings: Settings) -> Settings:
         for probe in probes:
             probe.close()
     return settings.model_copy(update=free)
+
+
+def leaning_on(parts: dict[str, Part], names: Iterable[str]) -> list[Part]:
+    """The named parts and every part that needs one of them; UnknownPart names the ones there are."""
+    wanted = set(names)
+    found = {part.name for part in chosen(parts, wanted)} & wanted
+    while more := {part.name for part in parts.values() if found & set(part.needs)} - found:
+        found |= more
+    return [part for part in parts.values() if part.name in found]

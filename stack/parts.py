@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 from settings import Settings
 from stack import processes, state
-from stack.catalogue import ADDRESSES, catalogue, chosen, setting_of, with_free_ports
+from stack.catalogue import ADDRESSES, catalogue, chosen, leaning_on, setting_of, with_free_ports
 from stack.errors import PartFailed
 from stack.jars import Report, silent
 from stack.part import Part
@@ -90,10 +90,11 @@ class Parts:
         running = state.load(self._state)
         return [self._status_of(part, running.get(part.name)) for part in catalogue(self.settings).values()]
 
-    def down(self, *, report: Report = print) -> None:
-        """Stop every part that runs, each before what it needs; nothing of it stays behind but its data and logs."""
+    def down(self, names: Iterable[str] | None = None, *, report: Report = print) -> None:
+        """Stop the named parts (all by default) and what needs them; nothing of them stays but their data and logs."""
+        every = {part.name: part for part in self._every()}
         with state.exclusive(self._lock):
-            self._stop(self._every(), report)
+            self._stop(list(every.values()) if names is None else leaning_on(every, names), report)
 
     def _every(self) -> list[Part]:
         """Every part there could be: one that runs here is stopped even when its address now points elsewhere."""

@@ -38,19 +38,19 @@ def train(
 
     def work(settings: Settings) -> None:
         from features.history import store_as_of
-        from features.tables import DeltaTables
-        from features.training_input import read_samples
+        from features.offline_tables import versions_now
+        from features.training_input import TRAINED_ON, read_samples
         from training.pipeline import train_candidate
 
         name = line or settings.line
-        samples, store = read_samples(settings.lake, until=_day(until)), store_as_of(settings.lake)
+        tables = versions_now(settings.lake, tables=TRAINED_ON)
+        samples = read_samples(settings.lake, until=_day(until), version=tables.get("samples"))
+        store = store_as_of(settings.lake, versions=tables)
         number = version or _next_version(settings, name)
         folder = out or settings.var / "candidates" / f"{name}-{number}"
-        tables = {"samples": DeltaTables(settings.lake).version("samples")}
         with _bars() as report:
             train_candidate(
-                samples, store, folder, line=name, version=number, seed=seed, report=report,
-                tables={table: at for table, at in tables.items() if at is not None},
+                samples, store, folder, line=name, version=number, seed=seed, report=report, tables=tables,
             )  # fmt: skip
         _show(folder)
         sys.stdout.write(f"{folder}\n")

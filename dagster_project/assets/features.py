@@ -9,6 +9,7 @@ from dagster_project.assets.events import events_stored
 from dagster_project.metadata import plain, rates_table
 from dagster_project.partitions import EVENT_DAYS
 from dagster_project.resources import Platform, days_of, logs_to
+from features.attribution import Attribution
 from features.errors import NoSamples
 from features.offline import build_feature_tables
 from features.samples import build_samples
@@ -50,3 +51,20 @@ def samples(context: dg.AssetExecutionContext, platform: Platform) -> dg.Materia
     return dg.MaterializeResult(
         metadata={"dagster/row_count": report.rows, **plain(asdict(report)), "rates": rates_table(read_samples(lake))}
     )
+
+
+@dg.asset(
+    deps=[events_stored],
+    group_name="features",
+    kinds={"spark", "deltalake"},
+    partitions_def=EVENT_DAYS,
+    backfill_policy=ONE_JOB,
+)
+def samples_corrected(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult[None]:
+    """Windowed samples at once and each late positive when it comes: for training that corrects its loss."""
+    spark, lake, dates = platform.spark(), platform.settings.lake, days_of(context)
+    try:
+        report = build_samples(spark, lake, dates=dates, attribution=Attribution.CORRECTION, report=logs_to(context))
+    except NoSamples as error:
+        return dg.MaterializeResult(metadata={"dagster/row_count": 0, "note": str(error)})
+    return dg.MaterializeResult(metadata={"dagster/row_count": report.rows, **plain(asdict(report))})

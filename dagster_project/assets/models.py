@@ -7,11 +7,13 @@ import dagster as dg
 
 from dagster_project import plots
 from dagster_project.assets.features import samples
+from dagster_project.assets.skew import skew_report
 from dagster_project.metadata import evidence_table, plain
 from dagster_project.resources import Platform, steps_to
 from events.clock import WallClock, utc
 from features.history import store_as_of
-from features.training_input import read_samples
+from features.offline_tables import versions_now
+from features.training_input import TRAINED_ON, read_samples
 from monitoring.gate import judge_offline
 from registry.evaluation import Evaluation
 from registry.manifest import Manifest
@@ -32,7 +34,7 @@ class Candidate:
     manifest: Manifest
 
 
-@dg.asset(deps=[samples], group_name="models", kinds={"tensorflow"})
+@dg.asset(deps=[samples, skew_report], group_name="models", kinds={"tensorflow"})
 def candidate(
     context: dg.AssetExecutionContext, platform: Platform, config: Training
 ) -> dg.MaterializeResult[Candidate]:
@@ -43,9 +45,10 @@ def candidate(
     settings, registry = platform.settings, platform.registry
     version = registry.next_version(settings.line)
     folder = settings.var / "candidates" / f"{settings.line}-{version}"
+    tables = versions_now(settings.lake, tables=TRAINED_ON)  # first, then everything is read at them
     manifest = train_candidate(
-        read_samples(settings.lake), store_as_of(settings.lake), folder,
-        line=settings.line, version=version, seed=config.seed, report=steps_to(context), tables=platform.table_versions(),
+        read_samples(settings.lake, version=tables.get("samples")), store_as_of(settings.lake, versions=tables), folder,
+        line=settings.line, version=version, seed=config.seed, report=steps_to(context), tables=tables,
     )  # fmt: skip
     evaluation = Evaluation.load(folder)
     pictures = {name: dg.MetadataValue.md(text) for name, text in plots.of_evaluation(evaluation).items()}

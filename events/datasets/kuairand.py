@@ -78,7 +78,16 @@ def shown(row: Shown) -> list[s.Event]:
     ]  # fmt: skip
     for name, kind in _acts(row):
         at += STEP
-        out.append(kind(event_id=f"{request}:{name}", event_at=at, user_id=user, item_id=item, request_id=request))
+        out.append(
+            kind(
+                event_id=f"{request}:{name}",
+                event_at=at,
+                user_id=user,
+                item_id=item,
+                creator_id=creator,
+                request_id=request,
+            )
+        )
     if row.followed:
         out.append(
             s.SubscriptionToCreator(

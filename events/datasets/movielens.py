@@ -93,8 +93,12 @@ def rated(rating: Rating) -> list[s.Event]:
     ]  # fmt: skip
     for name, kind in _SAYS[rating.stars]:
         at += STEP
-        event_id = f"{request}:{name}"
-        out.append(kind(event_id=event_id, event_at=at, user_id=rating.user, item_id=rating.item, request_id=request))
+        out.append(
+            kind(
+                event_id=f"{request}:{name}", event_at=at, user_id=rating.user, item_id=rating.item, creator_id=CREATOR,
+                request_id=request,
+            )
+        )  # fmt: skip
     return out
 
 

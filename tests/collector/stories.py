@@ -32,8 +32,9 @@ def published(item: str, seconds: float = 0.0, **also: Any) -> s.MediaPublished:
     return s.MediaPublished(event_id=f"pub-{item}-{seconds}", event_at=at(seconds), item_id=item, **fields)
 
 
-def started(event_id: str, user: str, item: str, seconds: float) -> s.MediaStarted:
-    return s.MediaStarted(event_id=event_id, event_at=at(seconds), user_id=user, item_id=item)
+def started(event_id: str, user: str, item: str, seconds: float, **also: Any) -> s.MediaStarted:
+    also = {"creator_id": "anna"} | also
+    return s.MediaStarted(event_id=event_id, event_at=at(seconds), user_id=user, item_id=item, **also)
 
 
 def liked(event_id: str, user: str, item: str, seconds: float) -> s.MediaLiked:
@@ -67,11 +68,15 @@ class CrashingStore(MemoryStore):
     def load(self, keys: Sequence[RecordKey]) -> list[OnlineRecord | None]:
         return copy.deepcopy(super().load(keys))
 
-    def save(self, records: Mapping[RecordKey, OnlineRecord]) -> None:
+    def save(self, records: Mapping[RecordKey, OnlineRecord]) -> list[RecordKey]:
         rows = list(copy.deepcopy(dict(records)).items())
-        half = len(rows) // 2
-        self.fuse.around(lambda: super(CrashingStore, self).save(dict(rows[:half])))
-        self.fuse.around(lambda: super(CrashingStore, self).save(dict(rows[half:])))
+        half, refused = len(rows) // 2, list[RecordKey]()
+        for part in (rows[:half], rows[half:]):
+            self.fuse.around(lambda part=part: refused.extend(super(CrashingStore, self).save(dict(part))))  # type: ignore[misc]
+        return refused
+
+    def announce(self, *, items: Sequence[str] = (), creators: Sequence[str] = ()) -> None:
+        self.fuse.around(lambda: super(CrashingStore, self).announce(items=items, creators=creators))
 
     def set_room(self, room_id: str, *, lease_until: float) -> None:
         self.fuse.around(lambda: super(CrashingStore, self).set_room(room_id, lease_until=lease_until))
@@ -168,6 +173,7 @@ def busy_evening(evening: Evening, *, events: int = 150, seed: int = 7) -> None:
             event_at=at(seconds - late),
             user_id=f"u{chance.randrange(5)}",
             item_id=f"v{chance.randrange(9)}",
+            creator_id=("c0", "c1", None)[n % 3],
         )
         evening.send(event)
         sent.append(event)

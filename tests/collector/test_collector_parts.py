@@ -21,7 +21,7 @@ from events.log import Place
 from events.topics import ENGAGEMENT, TOPICS
 from features.definitions import Entity
 from features.redis import RedisStore
-from features.state import updates, values
+from features.state import values
 from features.store import MemoryStore
 from features.tables import DeltaTables
 from settings import Settings
@@ -88,15 +88,13 @@ def produce(own: Own, *, users: int, events: int) -> MemoryStore:
     for n in range(20):
         event = published(f"{tag}-v{n}", n, creator_id=f"{tag}-c{n % 3}", category=f"k{n % 4}")
         writer.send(event)
-        for update in updates(event, truth):
-            truth.apply(update)
+        truth.apply(event, event.event_at.timestamp())
     writer.flush()
     for n in range(events):
         kind = liked if n % 3 == 0 else started
         event = kind(f"{tag}-e{n}", f"{tag}-u{n % users}", f"{tag}-v{n % 20}", 30.0 + n)
         writer.send(event)
-        for update in updates(event, truth):
-            truth.apply(update)
+        truth.apply(event, event.event_at.timestamp())
         if n % 50 == 0:
             writer.send(event)
         if n % 100 == 0:

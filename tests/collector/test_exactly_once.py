@@ -7,7 +7,6 @@ from collector.config import TIMED_TOPICS
 from events.errors import MalformedEvent
 from events.topics import ENGAGEMENT, TOPICS, decode
 from features.definitions import Entity
-from features.state import updates
 from features.store import MemoryStore
 from tests.collector.stories import Crash, Evening, Fuse, busy_evening
 
@@ -50,8 +49,7 @@ def by_hand(evening: Evening) -> tuple[dict[tuple[str, int, int], bool], MemoryS
                 mark = max(mark, event.event_at.timestamp())
                 kept[topic, record.partition, record.offset] = late
                 if not late:
-                    for update in updates(event, applied):
-                        applied.apply(update, place=place)
+                    applied.apply(event, event.event_at.timestamp(), place=place)
     return kept, applied
 
 

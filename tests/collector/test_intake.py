@@ -154,3 +154,14 @@ def test_a_partition_of_nothing_but_dead_letters_is_done_once(evening: Evening) 
     evening.collect()
     assert evening.collect().report.total("dead_letter") == 0
     assert len(evening.dead_letters()) == 1
+
+
+def test_an_event_of_a_clock_that_runs_ahead_is_a_dead_letter_and_makes_nothing_late(evening: Evening) -> None:
+    evening.send(
+        published("film"), started("mad", "vera", "film", 100 * 86_400.0), started("sane", "vera", "film", 60.0)
+    )
+    evening.collect(evening.collector(ahead_s=3_600.0))
+    assert plays(evening, "film") == 1.0
+    (letter,) = evening.dead_letters()
+    assert "is after 2026-11-01T19:00:00+00:00" in letter.reason
+    assert [row["late"] for row in evening.rows(ENGAGEMENT)] == [False]

@@ -13,7 +13,7 @@ HOUR = 3600.0
 
 def item(**known: object) -> dict[str, object]:
     return {
-        "views_1h": 0.0, "play_count_24h": 0.0, "like_ratio": 0.25, "completion_rate": 0.25, "published_at": EVENING,
+        "views_1h_home": 0.0, "play_count_24h": 0.0, "like_ratio": 0.25, "completion_rate": 0.25, "published_at": EVENING,
         "content_type": "VIDEO", "shown": 1.0, "heartbeat_at": None,
     } | known  # fmt: skip
 
@@ -27,13 +27,13 @@ def test_recency_halves_in_a_day_down_to_a_tenth() -> None:
 
 
 def test_the_score_is_views_times_recency_times_engagement() -> None:
-    day_old = item(views_1h=8.0, like_ratio=0.5, completion_rate=0.25, published_at=EVENING - 24 * HOUR)
+    day_old = item(views_1h_home=8.0, like_ratio=0.5, completion_rate=0.25, published_at=EVENING - 24 * HOUR)
     assert trending_score(day_old, EVENING) == pytest.approx(8 * 0.5 * 1.25, abs=1e-6)
 
 
 def test_a_single_view_beats_any_past_and_any_past_beats_newness() -> None:
     old = EVENING - 1e7
-    viewed = trending_score(item(views_1h=1.0, like_ratio=0.0, completion_rate=0.0, published_at=old), EVENING)
+    viewed = trending_score(item(views_1h_home=1.0, like_ratio=0.0, completion_rate=0.0, published_at=old), EVENING)
     played = trending_score(item(play_count_24h=1e9, published_at=old), EVENING)
     once = trending_score(item(play_count_24h=1.0, published_at=old), EVENING)
     newest = trending_score(item(), EVENING)
@@ -45,8 +45,10 @@ def test_lists_follow_the_events_for_every_surface_and_content_type(tmp_path: Pa
     evening.send(published("film"), published("song", content_type="AUDIO"), published("dull"))
     evening.send(started("e1", "u", "song", 5), started("e2", "v", "song", 6), started("e3", "u", "film", 7))
     evening.collect()
+    evening.send(started("e4", "w", "dull", 8, surface=s.Surface.PLAYBACK))
+    evening.collect()
     assert listed(evening) == ["song", "film", "dull"]
-    assert listed(evening, "playback:VIDEO") == ["film", "dull"]
+    assert listed(evening, "playback:VIDEO") == ["dull", "film"]
     assert listed(evening, "comment:AUDIO") == ["song"]
     assert listed(evening, "home:LIVE") == []
 
@@ -92,6 +94,6 @@ def test_the_list_holds_the_items_touched_last_when_there_are_too_many(monkeypat
     monkeypatch.setattr("collector.trending.ACTIVE_ITEMS", 2)
     evening = Evening(Path("unused"))
     lists = Trending(evening.store)
-    assert lists.refresh({}, now=EVENING) == {"ALL": 0, "VIDEO": 0, "AUDIO": 0, "LIVE": 0}
+    assert set(lists.refresh({}, now=EVENING).values()) == {0}
     lists.refresh({"a": 1.0, "b": 2.0, "c": 3.0}, now=EVENING)
     assert set(lists._states) == {"b", "c"}

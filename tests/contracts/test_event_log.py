@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
+from kafka.structs import MemberState
 
 from events import schema as s
 from events.errors import LogUnavailable
@@ -127,6 +128,25 @@ def test_a_poll_with_nothing_new_is_empty(log: Log) -> None:
     assert reader.poll(timeout_s=0.1, limit=10) == []
 
 
+def test_a_reader_that_only_stays_keeps_its_partitions_and_skips_nothing(log: Log) -> None:
+    reader = log.read()
+    places = held(reader)
+    starts = reader.end_offsets()
+    names = [uuid.uuid4().hex for _ in range(30)]
+    for name in names:
+        log.writer.send(viewer(name))
+    log.writer.flush()
+    first = records(reader, starts, 5, limit=5)
+    for _ in range(20):
+        reader.stay()
+    assert reader.assignment() == places
+    rest: list[Record] = []
+    until = time.monotonic() + 30
+    while len(first) + len(rest) < len(names) and time.monotonic() < until:
+        rest += reader.poll(timeout_s=0.2, limit=7)
+    assert sorted(users([*first, *rest])) == sorted(names)
+
+
 @pytest.mark.parts
 def test_two_readers_of_a_group_share_the_partitions_and_each_sees_the_change(request: pytest.FixtureRequest) -> None:
     bootstrap = request.getfixturevalue("parts").settings.kafka
@@ -161,24 +181,24 @@ def test_two_readers_of_a_group_share_the_partitions_and_each_sees_the_change(re
 
 
 @pytest.mark.parts
-def test_the_catalogues_backlog_is_read_before_the_rest(request: pytest.FixtureRequest) -> None:
-    bootstrap = request.getfixturevalue("parts").settings.kafka
-    writer = KafkaWriter(bootstrap)
-    for n in range(200):
-        writer.send_raw("feed.impressions", key=str(n).encode(), value=b"{}")
-    for n in range(200):
-        writer.send(viewer(f"backlog-{n}"))
-    writer.close()
-    reader = KafkaReader(bootstrap, ["feed.impressions", PROFILES], group=None, first=[PROFILES])
-    topics: list[str] = []
-    until = time.monotonic() + 30
-    total = sum(reader.end_offsets().values())
-    while len(topics) < total and time.monotonic() < until:
-        topics.extend(record.topic for record in reader.poll(timeout_s=0.2, limit=50))
+def test_a_member_that_the_broker_put_out_shows_nothing_at_once_and_joins_again(request: pytest.FixtureRequest) -> None:
+    reader = KafkaReader(request.getfixturevalue("parts").settings.kafka, [PROFILES], group=f"contract-{uuid.uuid4()}")
+    whole = held(reader)
+    reader._consumer._coordinator.reset_generation()  # what the client does when the broker no longer knows the member
+    assert reader.assignment() == frozenset()
+    assert held(reader) == whole
     reader.close()
-    first_other = topics.index("feed.impressions")
-    assert len(topics) == total
-    assert PROFILES not in topics[first_other:]
+
+
+@pytest.mark.parts
+def test_a_member_whose_client_forgot_that_it_was_joining_joins(request: pytest.FixtureRequest) -> None:
+    reader = KafkaReader(request.getfixturevalue("parts").settings.kafka, [PROFILES], group=f"contract-{uuid.uuid4()}")
+    whole = held(reader)
+    # As kafka-python 3.0.12 leaves it, with nothing under way.
+    reader._consumer._coordinator.state = MemberState.REBALANCING
+    assert reader.assignment() == frozenset()
+    assert held(reader) == whole
+    reader.close()
 
 
 def test_a_broker_that_is_not_there_is_one_sentence() -> None:

@@ -3,7 +3,6 @@
 import ast
 import importlib
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +21,8 @@ RENDERED = {
 
 
 @pytest.fixture(scope="module")
-def dag(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The DAG as Airflow loads it, with a home of its own; Airflow reads these variables when it is first imported."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIRFLOW_HOME", str(tmp_path_factory.mktemp("airflow")))
-        patch.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
-        patch.setenv("AIRFLOW__CORE__UNIT_TEST_MODE", "True")
-        dagbag = importlib.import_module("airflow.dag_processing.dagbag")
-        bag = dagbag.DagBag(str(ROOT / "dags"))
-        assert bag.import_errors == {}
-        assert list(bag.dags) == [DAG]
-        yield bag.dags[DAG]
+def dag(bag: Any) -> Any:
+    return bag.dags[DAG]
 
 
 def words_of(command: str) -> list[str]:

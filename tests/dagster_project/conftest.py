@@ -14,15 +14,17 @@ import pyarrow as pa
 import pytest
 
 from dagster_project import resources
-from dagster_project.assets import events, features, models, monitoring, releases
+from dagster_project.assets import events, features, models, monitoring, releases, skew
 from dagster_project.definitions import defs
 from dagster_project.run import Learned, learn_range
 from dagster_project.stored import Stored
 from features.encoder import Encoder
 from features.samples import SampleReport
 from monitoring.drift import DriftReport
+from monitoring.skew import FeatureSkew, SkewRecord
 from registry.evaluation import Evaluation, RankingRows, RetrievalRows
 from registry.manifest import Manifest, write_manifest
+from registry.verdict import Outcome
 from training.errors import UnreadableExport
 
 FIRST, LAST = date(2026, 11, 2), date(2026, 11, 4)
@@ -38,6 +40,7 @@ class Rooms:
     popular: float = 0.3
     viewers: int = 200
     saved_model: bytes | None = b"x"  # None: there is no such file
+    skew: Outcome = Outcome.PASS
     train_error: Exception | None = None
     build_error: Exception | None = None
     asked_dates: list[tuple[date, ...]] = field(default_factory=list)
@@ -50,7 +53,14 @@ class Rooms:
             raise self.build_error
         return SampleReport(self.rows, 10, 9, 0.9, 1, 0, {"click": 5}, 0)
 
-    def read_samples(self, *_: object) -> Any:
+    def report_skew(self, *_: object, **__: object) -> SkewRecord:
+        plays = FeatureSkew(
+            name="item.plays", outcome=self.skew, reason="it says so", rows=9, missing=0, settled=9, equal_rate=0.5,
+            low=None, high=None, ages=(), distance=0.4, ks_p=None,
+        )  # fmt: skip
+        return SkewRecord(outcome=self.skew, sentence="item.plays: it says so", sampled=9, features=(plays,))
+
+    def read_samples(self, *_: object, **__: object) -> Any:
         class Read:
             source, user_id, click = np.array(["live", "two_tower"]), np.array(["u1", "u2"]), np.array([1, 0])
             features: tuple[dict[str, float], ...] = ({"user.plays": 1.0},)
@@ -139,10 +149,11 @@ def rooms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Rooms:
     monkeypatch.setattr(features, "build_samples", rooms.build_samples)
     for module in (features, models, monitoring):
         monkeypatch.setattr(module, "read_samples", rooms.read_samples)
-    monkeypatch.setattr(models, "store_as_of", lambda _: None)
+    monkeypatch.setattr(models, "store_as_of", lambda *_, **__: None)
     monkeypatch.setitem(sys.modules, "training.pipeline", SimpleNamespace(train_candidate=rooms.train))
     monkeypatch.setitem(sys.modules, "training.export", SimpleNamespace(load_scorers=load_scorers))
     monkeypatch.setattr(monitoring, "compare", drift)
+    monkeypatch.setattr(skew, "report_skew", rooms.report_skew)
     monkeypatch.setattr(resources, "MlflowRegistry", lambda _: FakeRegistry(rooms))
     monkeypatch.setattr(resources, "DeltaTables", lambda _: FakeTables(rooms))
     monkeypatch.setattr(resources.Platform, "spark", lambda _: None)

@@ -15,21 +15,23 @@ import pytest
 from dagster_project.definitions import defs
 from dagster_project.run import Learned
 from features.errors import FeaturesError, NoSamples
+from registry.verdict import Outcome
 from training.errors import Diverged
 
 ROOT = Path(__file__).resolve().parents[2]
 Learn = Callable[[], Learned]
 ASSETS = {
     "events_stored", "user_features", "item_features", "creator_features", "samples", "candidate", "verdict",
-    "registered_release", "drift_report", "deployment",
+    "registered_release", "drift_report", "skew_report", "deployment",
 }  # fmt: skip
+ASIDE = {"samples_corrected"}  # no model is trained on it yet: materialised by who wants it
 
 
 def test_the_definitions_load_with_every_asset_and_blocking_checks_only() -> None:
     dg.Definitions.validate_loadable(defs)
     graph = defs.resolve_asset_graph()
-    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == ASSETS
-    assert len(graph.asset_check_keys) == 5
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == ASSETS | ASIDE
+    assert len(graph.asset_check_keys) == 6
     assert all(graph.get_check_spec(key).blocking for key in graph.asset_check_keys)
 
 
@@ -47,7 +49,7 @@ def test_the_whole_graph_ends_with_a_release_in_traffic(learn: Learn, rooms: Any
     assert learned.assets["candidate"]["recall_at_100_cold"] == "not computable"
     assert learned.assets["verdict"]["outcome"] == "pass"
     assert ASSETS - {"user_features", "item_features", "creator_features"} <= set(learned.seconds)
-    assert [said.passed for said in learned.checks] == [True] * 5
+    assert [said.passed for said in learned.checks] == [True] * 6
 
 
 def test_each_day_counts_as_materialised(learn: Learn, instance: dg.DagsterInstance) -> None:
@@ -73,6 +75,22 @@ def test_no_samples_stop_the_run_before_training(learn: Learn, rooms: Any) -> No
         "asset check there_are_samples of samples failed: 0 samples; serve or replay impressions first"
     )
     assert "candidate" not in learned.assets
+
+
+def test_a_skewed_feature_is_named_and_stops_the_run_before_training(learn: Learn, rooms: Any) -> None:
+    rooms.skew = Outcome.FAIL
+    learned = learn()
+    assert learned.failure == "asset check features_agree of skew_report failed: item.plays: it says so"
+    assert learned.assets["skew_report"]["skewed"] == "item.plays"
+    assert {"candidate", "verdict", "registered_release", "deployment"}.isdisjoint(learned.assets)
+
+
+def test_an_undecided_skew_is_no_pass_and_stops_nothing(learn: Learn, rooms: Any) -> None:
+    rooms.skew = Outcome.UNDECIDED
+    learned = learn()
+    said = {one.name: one for one in learned.checks}["features_agree"]
+    assert (said.passed, said.blocks) == (False, False)
+    assert learned.succeeded
 
 
 def test_a_quiet_day_does_not_stop_learning_from_older_samples(learn: Learn, rooms: Any) -> None:

@@ -9,11 +9,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from events.__main__ import app
+from events.contract import contract
 from events.dead_letters import send_dead_letter
 from events.kafka import KafkaReader, KafkaWriter, end_offsets
 from events.lines import BadLine, produce
 from events.log import MemoryLog, MemoryWriter, Record
-from events.topics import ENGAGEMENT, PROFILES, encode
+from events.topics import ENGAGEMENT, PROFILES, TOPICS, encode
 from stack.parts import Parts
 from tests.collector.stories import started
 
@@ -47,6 +48,22 @@ def test_raw_sends_anything_as_it_is() -> None:
     assert sorted(values(log), key=str) == sorted([(None, b"{broken"), (b"vera", line("a").strip())], key=str)
 
 
+@pytest.mark.parametrize(
+    ("sent", "key"),
+    [
+        (b'{"user_id":"vera","colour":"red"}', b"vera"),
+        (b'{"user_id":17}', None),
+        (b'["vera"]', None),
+        (b'{"user_id":"\xff"}', None),
+    ],
+    ids=["named", "a number", "no object", "no text"],
+)
+def test_a_raw_line_keeps_the_key_that_it_names(sent: bytes, key: bytes | None) -> None:
+    log = MemoryLog()
+    produce([sent], MemoryWriter(log), ENGAGEMENT, raw=True)
+    assert values(log) == [(key, sent)]
+
+
 def run(*words: str, stdin: bytes | None = None) -> Result:
     return CliRunner().invoke(app, list(words), input=stdin)
 
@@ -65,6 +82,34 @@ def test_wrong_words_are_one_sentence_before_anything_is_sent(monkeypatch: pytes
     assert_one_sentence(run("produce", str(tmp_path / "no"), "--topic", PROFILES), f"there is no file '{tmp_path}/no'")
     monkeypatch.setenv("LIVEFEED_KAFKA_PORT", "0")
     assert_one_sentence(run("topics"), "LIVEFEED_KAFKA_PORT='0' is not allowed")
+
+
+def test_a_contract_is_printed_alone_or_all_by_topic() -> None:
+    one = run("schema", "--topic", PROFILES)
+    assert one.exit_code == 0
+    assert json.loads(one.stdout) == contract(PROFILES)
+    assert json.loads(run("schema").stdout) == {name: contract(name) for name in TOPICS}
+
+
+def test_contracts_are_written_one_file_a_topic(tmp_path: Path) -> None:
+    shown = run("schema", "--topic", PROFILES, "--out", str(tmp_path))
+    assert (shown.exit_code, shown.stdout) == (0, f"{tmp_path}/profiles.v1.json\n")
+    assert json.loads((tmp_path / "profiles.v1.json").read_text()) == contract(PROFILES)
+    assert run("schema", "--out", str(tmp_path)).exit_code == 0
+    assert len(list(tmp_path.iterdir())) == len(TOPICS)
+
+
+def test_contracts_of_no_topic_or_into_no_folder_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    none = tmp_path / "none"
+    assert_one_sentence(run("schema", "--topic", "films"), "unknown topic 'films'; allowed are user.engagement.events")
+    assert_one_sentence(
+        run("schema", "--topic", "films", "--out", str(none)),
+        "unknown topic 'films'; allowed are user.engagement.events",
+    )
+    assert_one_sentence(run("schema", "--out", str(none)), f"there is no folder '{none}'")
+    assert not none.exists()
+    (tmp_path / "profiles.v1.json").mkdir()
+    assert_one_sentence(run("schema", "--out", str(tmp_path), "--topic", PROFILES), "the contract cannot be written to")
 
 
 @pytest.fixture

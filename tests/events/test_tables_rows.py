@@ -7,7 +7,7 @@ import pyarrow as pa
 from events import schema as s
 from events.clock import utc
 from events.log import Record
-from events.tables import SCHEMAS, to_arrow, to_row
+from events.tables import SCHEMAS, Stored, table_of, to_arrow, to_row
 from events.topics import ENGAGEMENT, IMPRESSIONS, MEDIA, PROFILES, TOPICS
 from tests.collector.stories import EVENING, at, published
 
@@ -61,3 +61,22 @@ def test_maps_become_json_text_and_words_keep_their_order() -> None:
     assert (found["scores"], found["content_type"]) == ('{"click":0.5}', "LIVE")
     blocked = s.ViewerProfile(event_id="p", event_at=at(0), user_id="u", blocked_creators=("z", "y"))
     assert to_arrow(PROFILES, [row_of(blocked)]).to_pylist()[0]["blocked_creators"] == ["z", "y"]
+
+
+def test_rows_made_by_column_are_those_made_one_by_one() -> None:
+    tokyo = datetime(2026, 11, 2, 8, 59, tzinfo=timezone(timedelta(hours=9)))
+    events: dict[str, list[s.Event]] = {
+        MEDIA: [published("film", tags=("a", "b")), s.MediaHidden(event_id="h", event_at=tokyo, item_id="film")],
+        PROFILES: [s.CreatorProfile(event_id="p", event_at=at(0), user_id="c", joined_at=tokyo)],
+        IMPRESSIONS: [
+            s.Impression(
+                event_id="r:0", event_at=at(0), request_id="r", user_id="u", item_id="i", creator_id="c", position=0,
+                content_type=s.ContentType.LIVE, features={"user.plays": 2.0, "item.tags": ["b"]}, scores={"click": 0.5},
+            )
+        ],
+    }  # fmt: skip
+    for topic, some in events.items():
+        stored = [
+            Stored(event, PLACE, utc(EVENING + 5), late) for event, late in zip(some, (True, False), strict=False)
+        ]
+        assert table_of(topic, stored).equals(to_arrow(topic, [row_of(one.event, late=one.late) for one in stored]))

@@ -2,14 +2,16 @@
 
 import copy
 import math
+import zlib
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.aggregates import Affinity, Aggregate, Contribution, Last, Present, Ratio, Recent, Sum, Top
+from features.aggregates import Aggregate, Contribution, Last, Present, Ratio, Recent, Sessions, Sum
 from features.definitions import DAY, HOUR, MINUTE
+from features.words import Affinity, Counts, Top
 
 Told = list[tuple[float, Contribution]]
 NOW = 30 * DAY
@@ -23,7 +25,7 @@ def state_of(aggregate: Aggregate, told: Told) -> Any:
 
 
 def value_of(aggregate: Aggregate, told: Told, now: float = NOW) -> Any:
-    return aggregate.finish(state_of(aggregate, told), now)
+    return aggregate.finish(state_of(aggregate, told), now, lambda key: {"word": (key, "all")})
 
 
 def keys(*pairs: tuple[float, str]) -> Told:
@@ -69,17 +71,49 @@ def test_recent_holds_distinct_ids_newest_first_inside_its_window() -> None:
     assert value_of(Recent(10, window_s=1.0), told, now=3.5) == ["a", "c"]
 
 
-def test_top_ranks_words_by_weight_and_breaks_ties_by_name() -> None:
-    told = keys((0.0, "z"), (1.0, "b"), (2.0, "a"), (3.0, "z"))
-    assert value_of(Top(2, 7 * DAY), told, now=DAY) == ["z", "a"]
-    assert value_of(Top(2, 7 * DAY), told, now=7 * DAY) == []
+def words(**of: Any) -> Any:
+    """A look at hand-made items: name -> its words."""
+    return lambda key: {"word": of[key]} if key in of else {}
 
 
-def test_affinity_keeps_the_words_met_most_often() -> None:
+def test_top_ranks_the_words_of_items_by_weight_and_breaks_ties_by_name() -> None:
+    told = keys((0.0, "z"), (1.0, "b"), (2.0, "a"), (3.0, "z"), (4.0, "unknown"))
+    top, look = Top(2, 7 * DAY, "word"), words(z="jazz", a="folk", b="rock")
+    assert top.finish(state_of(top, told), DAY, look) == ["jazz", "folk"]
+    assert top.finish(state_of(top, told), 7 * DAY, look) == []
+    assert top.finish(state_of(top, told), DAY, words(z=("jazz", "duet"))) == ["duet", "jazz"]
+
+
+def test_affinity_is_a_shrunk_ratio_by_the_words_of_the_items_met() -> None:
     told = [
         (n, Contribution(1.0, den=den, key=key)) for n, (key, den) in enumerate((("a", 3.0), ("b", 1.0), ("c", 2.0)))
     ]
-    assert value_of(Affinity(2, prior=(0.6, 1.0)), told) == {"a": pytest.approx(1.6 / 4), "c": pytest.approx(1.6 / 3)}
+    affinity = Affinity(3, "word", prior=(0.6, 1.0))
+    found = affinity.finish(state_of(affinity, told), NOW, words(a=("x", "y"), b=("y",), c=()))
+    assert found == pytest.approx({"x": 1.6 / 4, "y": 2.6 / 5})
+
+
+def test_of_too_many_items_affinity_keeps_those_of_smallest_crc_whatever_their_order() -> None:
+    names = [f"i{n}" for n in range(50)]
+    kept = set(sorted(names, key=lambda name: zlib.crc32(name.encode()))[:7])
+    for order in (names, names[::-1], [*names[25:], *names]):
+        state = state_of(Affinity(7, "word"), [(n, Contribution(1, 1, key)) for n, key in enumerate(order)])
+        assert set(state) == kept
+
+
+def test_sessions_end_after_a_gap_and_leave_the_window_by_their_last_event() -> None:
+    sessions = Sessions(30 * MINUTE, DAY)
+    told = [(n * MINUTE, Contribution()) for n in (0, 30, 40, 71, 75)]  # 0 to 40 and 71 to 75
+    assert value_of(sessions, told, now=80 * MINUTE) == (40 + 4) * 60 / 2
+    assert value_of(sessions, told, now=40 * MINUTE + DAY) == (40 + 4) * 60 / 2
+    assert value_of(sessions, told, now=41 * MINUTE + DAY) == 4 * 60
+    assert value_of(sessions, told, now=9 * DAY) is None
+    bridge = [*told, (55 * MINUTE, Contribution())]
+    assert value_of(sessions, bridge, now=80 * MINUTE) == 75 * 60
+
+
+def test_counts_are_by_the_events_own_word() -> None:
+    assert value_of(Counts(24), keys((0.0, "09"), (1.0, "10"), (2.0, "09"))) == {"09": 2.0, "10": 1.0}
 
 
 def test_a_viewer_is_present_until_leaving_or_for_one_lease() -> None:
@@ -100,7 +134,8 @@ CONTRIBUTIONS = st.builds(Contribution, weight=WEIGHTS, den=WEIGHTS.map(abs), ke
 STORIES = st.lists(st.tuples(TIMES, CONTRIBUTIONS), max_size=40)
 AGGREGATES: list[Aggregate] = [
     Sum(), Sum(7 * DAY, HOUR), Sum(HOUR, MINUTE), Ratio(prior=(1.0, 4.0)), Last(), Recent(3), Recent(3, 7 * DAY),
-    Top(2, 7 * DAY), Affinity(6, prior=(0.6, 1.0)), Present(90.0),
+    Top(2, 7 * DAY, "word"), Affinity(6, "word", prior=(0.6, 1.0)), Affinity(3, "word"), Present(90.0), Counts(3),
+    Sessions(30 * MINUTE, 7 * DAY),
 ]  # fmt: skip
 
 
@@ -117,7 +152,7 @@ def test_merged_partitions_say_what_one_state_says_in_any_order_and_split(
     before = copy.deepcopy(states)
     for first, second, third in ((0, 1, 2), (2, 0, 1)):
         merged = aggregate.merge(aggregate.merge(states[first], states[second]), states[third])
-        assert alike(aggregate.finish(merged, NOW), one)
+        assert alike(aggregate.finish(merged, NOW, lambda key: {"word": (key, "all")}), one)
     assert states == before  # neither argument is changed
 
 
@@ -132,4 +167,6 @@ def test_recents_quick_way_is_the_merge(told: Told) -> None:
 
 
 def alike(left: Any, right: Any) -> bool:
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(alike(left[name], right[name]) for name in left)
     return math.isclose(left, right, abs_tol=1e-9) if isinstance(left, float) else bool(left == right)

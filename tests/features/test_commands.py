@@ -9,6 +9,7 @@ from features.__main__ import app
 from features.catalogue import rows, window
 from features.definitions import FEATURES
 
+SAMPLES = ["samples", "--from", "2026-11-01", "--to", "2026-11-02"]
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "features.md"
 
 
@@ -31,6 +32,13 @@ def test_windows_are_written_in_their_largest_unit() -> None:
     [
         (["samples", "--from", "2026-11-02", "--to", "2026-11-01"], "the range ends on 2026-11-01, before it starts"),
         (["samples", "--from", "2026-11-01", "--to", "2026-11-02"], "there is no table 'impressions'"),
+        (
+            [*SAMPLES, "--attribution", "both"],
+            "--attribution 'both' is not known; allowed are negative-cache, correction",
+        ),
+        ([*SAMPLES, "--until", "noon"], "--until 'noon' is not a time; write it as YYYY-MM-DDTHH:MM:SSZ"),
+        ([*SAMPLES, "--real-negatives", "gift,hug"], "--real-negatives 'hug' is not known; allowed are click, watch, "),
+        ([*SAMPLES, "--real-negatives", "gift"], "--real-negatives 'gift' is for --attribution correction only"),
         (["tables", "--from", "2026-11-01", "--to", "2026-11-02"], "there is no table of events"),
         (["tables", "--from", "1 May", "--to", "2026-11-02"], "--from '1 May' is not a date; write it as YYYY-MM-DD"),
     ],

@@ -105,7 +105,12 @@ def test_labels_join_by_request_and_item_within_a_day_and_a_second_run_changes_n
         ("second", "i1"): (1, 0, 0),
     }
     assert (report.rows, report.hydrated, report.late, report.duplicates) == (9, 1, 1, 2)
-    assert report.positives == {"click": 5, "completion": 3, "like": 3}
+    assert report.positives == {
+        "click": 5, "watch": 4, "effective_watch": 1, "interaction": 0, "follow": 0, "gift": 1, "completion": 3, "like": 3,
+        "share": 0,
+    }  # fmt: skip
+    assert (report.late_rate, report.duplicate_rate) == (pytest.approx(1 / 11), pytest.approx(2 / 27))
+    assert (report.held, report.delayed, report.delayed_share) == (0, None, None)
     assert (report.events, report.joined) == (13, 11)  # forgotten's and nowhere's likes found no impression in time
     assert report.join_rate == pytest.approx(11 / 13)
 

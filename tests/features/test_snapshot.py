@@ -3,6 +3,7 @@
 import pytest
 
 from events import schema as s
+from events.log import Place
 from features.definitions import AUDIT_ONLY
 from features.history import Past, apply_event
 from features.snapshot import preferred_content_type, read_known, snapshot
@@ -30,7 +31,7 @@ def store() -> MemoryStore:
     ]
     out = MemoryStore()
     for event in events:
-        apply_event(out, Past(event.event_at.timestamp(), event))
+        apply_event(out, Past(event.event_at.timestamp(), event, Place("memory", 0)))
     return out
 
 

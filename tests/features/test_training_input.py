@@ -5,16 +5,18 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from features.errors import BadRange, NoSamples
-from features.training_input import Samples, read_samples
+from features.labels import NAMES
+from features.training_input import Samples, read_corrected, read_samples, to_samples
 
 
 def samples(times: list[float]) -> Samples:
     count = len(times)
     columns = {one.name: np.array([f"{one.name}{n}" for n in range(count)], dtype=object) for one in fields(Samples)}
-    columns |= {name: np.zeros(count, np.int8) for name in ("click", "completion", "like")}
+    columns |= {name: np.zeros(count, np.int8) for name in NAMES}
     rows = [{"user.plays": float(n)} for n in range(count)]
     return Samples(**{**columns, "event_at": np.array(times), "features": rows})  # type: ignore[arg-type]
 
@@ -49,3 +51,20 @@ def test_no_samples_yet_is_said_in_one_sentence(lake: Path) -> None:
         NoSamples, match=r"no samples up to 2026-11-10 are in .*; `livefeed features samples` builds them"
     ):
         read_samples(lake, until=date(2026, 11, 10))
+
+
+def test_no_corrected_samples_yet_names_the_command_that_builds_them(lake: Path) -> None:
+    with pytest.raises(NoSamples, match=r"no samples corrected are in .*samples --attribution correction` builds them"):
+        read_corrected(lake)
+
+
+def test_an_unknown_objective_is_refused_by_name() -> None:
+    with pytest.raises(BadRange, match="there is no objective 'hug'; allowed are click, watch, "):
+        samples([1.0, 2.0]).label("hug")
+
+
+def test_a_label_that_an_older_build_did_not_write_is_no_zero() -> None:
+    words = {one.name: pa.array(["x", "y"]) for one in fields(Samples)}
+    columns = words | {name: pa.array([1, 0], pa.int8()) for name in NAMES} | {"features": pa.array(["{}", "{}"])}
+    with pytest.raises(NoSamples, match="1 samples of older builds have no label 'gift'"):
+        to_samples(pa.table(columns | {"gift": pa.array([1, None], pa.int8())}))

@@ -14,7 +14,7 @@ from events.log import EventWriter, MemoryLog, MemoryWriter
 from features.definitions import LEASE_S, Entity
 from features.encoder import Encoder
 from features.snapshot import read_known, snapshot
-from features.state import updates
+from features.state import touched
 from features.store import MemoryStore
 from registry.manifest import DEFAULT_FORMULA, ENCODER, INDEX, Manifest, point_live, write_manifest
 from serving.attempt import DEFAULT, FeedConfig
@@ -63,9 +63,10 @@ class SmallWorld:
         return self
 
     def tell(self, event: s.Event) -> None:
-        """Apply an event to the online store, as the collector would."""
-        for update in updates(event, self.store):
-            self.store.apply(update)
+        """Apply an event to the online store and announce it, as the collector would."""
+        self.store.apply(event, event.event_at.timestamp())
+        ids = {entity: [one for kind, one in touched(event) if kind is entity] for entity in Entity}
+        self.store.announce(items=ids[Entity.ITEM], creators=ids[Entity.CREATOR])
 
     def publish(
         self, item_id: str, *, creator: str, category: str = "music", kind: Any = "VIDEO", at: float = NOW

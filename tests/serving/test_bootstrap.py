@@ -7,8 +7,9 @@ import pytest
 
 from features.definitions import Entity
 from serving.bootstrap import BootstrapConfig, explore
-from serving.catalogue import HeldState, Item
+from serving.catalogue import Item
 from serving.feed import Pick, Scored
+from serving.held import HeldState
 
 
 def item(item_id: str, kind: str = "VIDEO") -> Item:

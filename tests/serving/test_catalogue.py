@@ -1,27 +1,33 @@
-"""The catalogue kept in process: equal to the store at every time, and brought up to date in turns."""
+"""The catalogue kept in process: equal to the store at every time, and brought up to date by what is announced."""
 
+import threading
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from events import schema as s
 from events.clock import utc
 from features.definitions import Entity
-from features.state import updates, values
+from features.errors import StoreUnavailable
+from features.state import values
 from features.store import MemoryStore
-from serving.catalogue import Catalogue, HeldState
-from tests.serving.small_world import NOW, SmallWorld
+from serving.catalogue import Catalogue, CatalogueView
+from serving.held import HeldState, Warm
+from tests.serving.small_world import NOW, SmallWorld, ask
+
+HAPPENINGS = ["enter", "beat", "leave", "play", "comment", "gift"]
 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    events=st.lists(st.tuples(st.sampled_from(["enter", "beat", "leave", "play"]), st.floats(0, 7200)), max_size=25),
-    asked=st.lists(st.floats(0, 3 * 86_400), min_size=1, max_size=8),
+    events=st.lists(st.tuples(st.sampled_from(HAPPENINGS), st.floats(0, 7200)), max_size=25),
+    asked=st.lists(st.floats(0, 8 * 86_400), min_size=1, max_size=8),
 )
 def test_held_values_equal_computed_ones_at_any_time(events: list[tuple[str, float]], asked: list[float]) -> None:
     store = MemoryStore()
     for n, (what, after) in enumerate(sorted(events, key=lambda one: one[1])):
-        for update in updates(event_of(what, n, NOW + after), store):
-            store.apply(update)
+        store.apply(event_of(what, n, NOW + after), NOW + after)
     for entity, one in ((Entity.ITEM, "x"), (Entity.USER, "u1"), (Entity.CREATOR, "h")):
         state = store.read(entity, [one])[0]
         held = HeldState(entity, state)
@@ -32,26 +38,141 @@ def test_held_values_equal_computed_ones_at_any_time(events: list[tuple[str, flo
 def event_of(what: str, n: int, at: float) -> s.Event:
     who = {"event_id": str(n), "event_at": utc(at), "user_id": f"u{n % 4}"}
     if what == "play":
-        return s.MediaStarted(**who, item_id="x")
+        return s.MediaStarted(**who, item_id="x", creator_id="h")
+    where = {"room_id": "x", "streamer_id": "h"}
     if what == "leave":
-        return s.RoomLeft(**who, room_id="x", streamer_id="h", watched_s=5.0)
-    kind = s.RoomEntered if what == "enter" else s.WatchHeartbeat
-    return kind(**who, room_id="x", streamer_id="h")
+        return s.RoomLeft(**who, **where, watched_s=5.0)
+    if what == "gift":
+        return s.GiftSent(**who, **where, amount=3.0)
+    kinds = {"enter": s.RoomEntered, "beat": s.WatchHeartbeat, "comment": s.CommentPosted}
+    return kinds[what](**who, **where)
 
 
-def test_new_items_and_live_rooms_are_seen_at_the_next_refresh_and_the_rest_in_turns(world: SmallWorld) -> None:
+def test_what_leaves_its_window_within_a_minute_has_left_it_at_that_second() -> None:
+    store, week = MemoryStore(), 7 * 86_400.0
+    store.apply(event_of("play", 1, NOW + 10), NOW + 10)
+    held = HeldState(Entity.USER, store.read(Entity.USER, ["u1"])[0])
+    assert held.values(NOW + week + 5)["recent_media_7d"] == ["x"]
+    assert held.values(NOW + week + 15)["recent_media_7d"] == []
+
+
+def test_only_so_many_states_keep_their_computed_values(world: SmallWorld) -> None:
+    warm = Warm(2)
+    state = world.store.read(Entity.ITEM, ["m0"])[0]
+    held = [HeldState(Entity.ITEM, state, warm) for _ in range(3)]
+    first = held[0].values(NOW)
+    assert held[0].values(NOW) is first
+    for one in held[1:]:
+        one.values(NOW)
+    assert held[0].values(NOW) is not first
+    assert held[0].values(NOW) == first
+
+
+def view_of(world: SmallWorld) -> tuple[Catalogue, CatalogueView]:
     catalogue = Catalogue(world.store)
     catalogue.refresh(NOW)
-    assert len(catalogue.view.items) == 33
-    assert catalogue.view.newest[0] == "m0"
-    world.publish("new", creator="c1")
+    return catalogue, catalogue.view
+
+
+def test_what_is_announced_is_seen_at_the_next_refresh(world: SmallWorld) -> None:
+    catalogue, before = view_of(world)
+    assert len(before.items) == 33
+    assert before.newest[0] == "m0"
+    world.publish("new", creator="c1", at=NOW + 1)
     world.tell(s.RoomStatusChanged(event_id="x", event_at=utc(NOW + 1), streamer_id="h0", room_id="r0", status="song"))
-    world.tell(s.MediaHidden(event_id="y", event_at=utc(NOW + 1), item_id="m7"))
     catalogue.refresh(NOW)
     assert catalogue.view.items["r0"].status == "song"
     assert catalogue.view.items["new"].creator_id == "c1"
-    assert not catalogue.view.items["m7"].shown
+    assert catalogue.view.newest[0] == "new"
+    assert catalogue.view.shape > before.shape
+
+
+def test_only_what_is_announced_is_read_again(world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue, _ = view_of(world)
+    asked: list[str] = []
+    read = world.store.read
+    monkeypatch.setattr(world.store, "read", lambda entity, ids: (asked.extend(ids), read(entity, ids))[1])
+    catalogue.refresh(NOW)
+    assert asked == []
+    world.plays("u1", "m3", at=NOW)
+    catalogue.refresh(NOW)
+    assert asked == ["m3"]
+    assert catalogue.view.items["m3"].held.values(NOW)["plays"] == 1.0
+
+
+def test_hidden_media_leaves_memory_and_comes_back_when_it_is_published_again(world: SmallWorld) -> None:
+    catalogue, view = view_of(world)
+    world.tell(s.MediaHidden(event_id="y", event_at=utc(NOW + 1), item_id="m7"))
+    catalogue.refresh(NOW)
+    assert "m7" not in view.items
+    assert "m7" not in view.table.row_of
     assert "m7" not in catalogue.view.newest
+    world.publish("m7", creator="c7", at=NOW + 2)
+    catalogue.refresh(NOW)
+    assert {"m7"} <= view.items.keys() & view.table.row_of.keys() & set(catalogue.view.newest)
+
+
+def test_a_room_leaves_memory_when_it_closes_or_ten_minutes_after_its_last_lease(world: SmallWorld) -> None:
+    catalogue, view = view_of(world)
+    world.tell(s.RoomClosed(event_id="z", event_at=utc(NOW + 1), streamer_id="h0", room_id="r0"))
+    catalogue.refresh(NOW)
+    assert "r0" not in view.items
+    world.store.set_watermark(NOW + 90 + 599)
+    catalogue.refresh(NOW)
+    assert "r1" in view.items
+    world.store.set_watermark(NOW + 90 + 660)
+    catalogue.refresh(NOW)
+    assert {"r1", "r2"}.isdisjoint(view.items)
+    world.tell(s.RoomHeartbeat(event_id="b", event_at=utc(NOW + 700), streamer_id="h1", room_id="r1"))
+    world.store.set_room("r1", lease_until=NOW + 790)
+    catalogue.refresh(NOW + 700)
+    assert "r1" in view.items
+    assert catalogue.view.rooms == ("r1",)
+
+
+def test_a_catalogue_that_missed_announcements_reads_everything_and_drops_what_is_gone(world: SmallWorld) -> None:
+    catalogue, view = view_of(world)
+    world.publish("new", creator="c77")
+    del world.store.records[Entity.ITEM, "m5"]
+    world.store.announced.clear()
+    catalogue.refresh(NOW)
+    assert "new" in view.items
+    assert "m5" not in view.items
+    assert "m6" in view.items
+
+
+def test_a_whole_read_goes_on_slice_by_slice_beside_following(
+    world: SmallWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue, view = view_of(world)
+    monkeypatch.setattr("serving.catalogue.SLICE", 10)
+    del world.store.records[Entity.ITEM, "m5"]
+    world.plays("u1", "m0")
+    world.store.announced.clear()
+    catalogue.refresh(NOW)
+    assert len(view.items) == 33  # ten were read, nothing is dropped before the end
+    world.publish("new", creator="c77")
+    for _ in range(3):
+        catalogue.refresh(NOW)
+    assert view.items.keys() == {"new", *(f"m{n}" for n in range(30) if n != 5), "r0", "r1", "r2"}
+
+
+def test_what_a_failing_store_kept_back_is_read_when_it_answers_again(
+    world: SmallWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue, _ = view_of(world)
+    world.publish("new", creator="c1")
+
+    def gone(entity: Entity, ids: object) -> None:
+        raise StoreUnavailable("the store does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "read", gone)
+        with pytest.raises(StoreUnavailable):
+            catalogue.refresh(NOW)
+        assert "m0" in catalogue.view.items
+    catalogue.refresh(NOW)
+    assert "new" in catalogue.view.items
 
 
 def test_a_surface_without_a_trending_list_has_the_home_pages(world: SmallWorld) -> None:
@@ -59,3 +180,27 @@ def test_a_surface_without_a_trending_list_has_the_home_pages(world: SmallWorld)
     catalogue.refresh(NOW)
     assert catalogue.view.trending_for(s.Surface.COMMENT, None)[0] == ("m0", 100.0)
     assert catalogue.view.trending_for(s.Surface.HOME, s.ContentType.AUDIO) == ()
+
+
+def test_requests_go_on_while_items_come_and_go(world: SmallWorld) -> None:
+    proxy, over, troubles = world.proxy(), threading.Event(), list[BaseException]()
+
+    def answer() -> None:
+        while not over.is_set():
+            try:
+                assert ask(proxy, limit=30).items
+            except BaseException as error:  # noqa: BLE001  whatever a request fails with is this test's failure
+                troubles.append(error)
+                return
+
+    threads = [threading.Thread(target=answer) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for n in range(60):
+        world.publish(f"new{n}", creator="c1", at=NOW + 1 + n)
+        world.tell(s.MediaRemoved(event_id=f"gone{n}", event_at=utc(NOW + 1), item_id=f"m{n % 30}"))
+        proxy.parts.background.tick()
+    over.set()
+    for thread in threads:
+        thread.join(10.0)
+    assert troubles == []

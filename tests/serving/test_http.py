@@ -31,7 +31,9 @@ def test_a_feed_has_the_documented_form(client: TestClient) -> None:
     answer = client.get(FEED, params={"user_id": "u1", "limit": 3}, headers=AS_OF)
     assert answer.status_code == 200
     body = answer.json()
-    assert set(body) == {"request_id", "user_id", "surface", "release", "model_version", "arm", "degraded", "items"}
+    assert set(body) == {
+        "request_id", "user_id", "surface", "release", "model_version", "arm", "degraded", "features_age", "items",
+    }  # fmt: skip
     assert set(body["items"][0]) == {
         "item_id", "content_type", "creator_id", "title", "category", "position", "score", "scores", "source", "live",
         "status",

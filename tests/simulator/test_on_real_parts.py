@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -10,8 +11,9 @@ import pytest
 
 from events.kafka import KafkaWriter
 from settings import Settings
-from simulator import HttpFeed, MixedFeed, RandomFeed, World, WorldConfig
+from simulator import HttpFeed, MixedFeed, RandomFeed, World
 from simulator.settle import CollectorSettled
+from simulator.worlds import named
 from stack.parts import Parts
 
 
@@ -36,9 +38,10 @@ def figures(metrics: str) -> dict[str, int]:
 
 @pytest.mark.parts
 def test_a_small_world_is_fed_by_the_proxy_and_every_message_is_accounted_for(own_parts: Settings) -> None:
-    config = WorldConfig(
-        viewers=20, hosts=4, creators=8, items=50, sessions_per_day=24.0, duplicate_share=0.02, broken_share=0.01
-    )
+    config = replace(
+        named("live-first"), viewers=20, hosts=30, creators=8, items=50, sessions_per_day=24.0, duplicate_share=0.02,
+        broken_share=0.01,
+    )  # fmt: skip
     world, writer, product = World(config), KafkaWriter(own_parts.kafka), HttpFeed(own_parts.proxy)
     random = RandomFeed(world.on, seed=1, writer=writer)
     metrics = f"http://{own_parts.host}:{own_parts.metrics_port}"
@@ -53,7 +56,7 @@ def test_a_small_world_is_fed_by_the_proxy_and_every_message_is_accounted_for(ow
     assert len(done.feed_ms) == done.feed_requests - done.own_feeds > 0
 
     awaited = {"stored": done.messages - done.duplicates - done.broken + done.shown, "duplicate": done.duplicates}
-    awaited |= {"dead_letter": done.broken, "late": 0}
+    awaited |= {"dead_letter": done.broken, "late": 0, "erased": 0}
     until = time.monotonic() + 30.0
     while figures(metrics) != awaited and time.monotonic() < until:
         time.sleep(0.2)

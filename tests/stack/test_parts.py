@@ -255,3 +255,11 @@ except KeyboardInterrupt:
     assert "interrupted" in rest
     assert strays(pids) == []
     assert state.load(own_settings.var / "stack" / "state.json") == {}
+
+
+def test_stopping_a_part_stops_what_needs_it_first() -> None:
+    parts = catalogue.catalogue(Settings())
+    assert [part.name for part in catalogue.leaning_on(parts, ["collector"])] == ["collector"]
+    assert {"redis", "collector", "proxy"} == {part.name for part in catalogue.leaning_on(parts, ["redis"])}
+    with pytest.raises(UnknownPart, match="unknown part 'postgres'; allowed are kafka"):
+        catalogue.leaning_on(parts, ["postgres"])

@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pytest
 
 from events.schema import FeatureValue, MediaHidden, MediaPublished
-from features.state import updates
 from features.store import MemoryStore
 from training.pipeline import TrainingConfig
 from training.ranking import RankerConfig
@@ -94,8 +93,7 @@ def make_store(items: int = 240, hidden: Sequence[int] = ()) -> MemoryStore:
     ]  # fmt: skip
     events += [MediaHidden(event_id=f"h-{n}", event_at=START.replace(hour=1), item_id=f"m{n}") for n in hidden]
     for event in events:
-        for update in updates(event, store):
-            store.apply(update)
+        store.apply(event, event.event_at.timestamp())
     return store
 
 
