@@ -14,6 +14,7 @@ from serving.retrieval import Embedder, Retrieval
 # Wall seconds between two looks. A room must be recommendable, and a closed one gone, within a second, of which the
 # collector may take 0.3; a release that loads or a model server that is slow must not hold that up, hence two threads.
 FOLLOW_EVERY_S, EMBED_EVERY_S = 0.2, 0.4
+LEAP_S = 10.0  # event-time seconds between two requests after which a time lapse is followed first
 
 
 class Background:
@@ -40,6 +41,7 @@ class Background:
             threading.Thread(target=self._every, args=(step, every), name=step.__name__, daemon=True)
             for step, every in ((self.follow, FOLLOW_EVERY_S), (self.embed, EMBED_EVERY_S))
         ]
+        self._following = threading.Lock()  # one writes the catalogue at a time
         self._said: dict[str, str] = {}
         self._embedded: tuple[object, ...] = ()  # what `retrieval` was built from
         self.retrieval: Retrieval | None = None
@@ -71,10 +73,17 @@ class Background:
         self.follow()
         self.embed()
 
+    def catch_up(self, now: float) -> None:
+        """Follow before a request whose time has leapt ahead of the view's: in a time lapse 0.2 wall seconds are minutes."""
+        as_of = self._catalogue.view.as_of
+        if as_of is None or now - as_of > LEAP_S:
+            self.follow()
+
     def follow(self) -> None:
         """Refresh the catalogue; a store that does not answer leaves what is held, which then ages."""
         try:
-            self._catalogue.refresh(self._clock.now())
+            with self._following:
+                self._catalogue.refresh(self._clock.now())
             self.store_trouble = ""
         except StoreUnavailable as error:
             self.store_trouble = str(error)

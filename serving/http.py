@@ -44,6 +44,8 @@ def create_app(parts: FeedParts, clock: ProxyClock) -> FastAPI:
         try:
             asked = parse(query.model_dump(exclude_unset=True), header, request_id=uuid4().hex, wall=clock.now)
             clock.saw(asked.now)
+            if clock.follows_requests:
+                parts.background.catch_up(asked.now)
             answer = recommend(asked, parts)
         except BadRequest as error:
             parts.metrics.requests.labels("refused").inc()

@@ -103,6 +103,18 @@ def test_the_requests_time_is_the_feeds_now(client: TestClient) -> None:
     assert (rooms(NOW), rooms(NOW + 91), rooms(NOW)) == (3, 0, 3)
 
 
+def test_a_request_that_leaps_ahead_is_answered_with_what_was_published_before_it(
+    proxy: Proxy, client: TestClient, world: SmallWorld
+) -> None:
+    """In a time lapse the next request may be minutes later, and the background's next look comes too late for it."""
+    client.get(FEED, params={"user_id": "u1"}, headers=AS_OF)
+    world.publish("leapt", creator="somebody", at=NOW + 5.0)
+    client.get(FEED, params={"user_id": "u1"}, headers={"X-Livefeed-Now": str(NOW + 6.0)})
+    assert "leapt" not in proxy.parts.catalogue.view.items
+    client.get(FEED, params={"user_id": "u1"}, headers={"X-Livefeed-Now": str(NOW + 100.0)})
+    assert "leapt" in proxy.parts.catalogue.view.items
+
+
 def test_other_paths_and_methods_get_a_sentence_too(client: TestClient) -> None:
     assert client.get("/api/v1/nothing").status_code == 404
     assert client.get("/api/v1/nothing").json()["error"].startswith("no such path '/api/v1/nothing'; allowed are ")
