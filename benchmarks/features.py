@@ -22,6 +22,7 @@ from events import schema as s
 from events.clock import utc
 from events.log import Place
 from features.definitions import Entity
+from features.garbage import seldom_pass_over_everything
 from features.redis import RedisStore
 from features.state import EntityState
 from features.store import MemoryStore, RecordKey
@@ -127,7 +128,8 @@ def from_redis(address: str, pick: random.Random, say: Say) -> tuple[Figures, Fi
     say(f"{ITEMS} items and {VIEWERS} viewers in Redis")
 
     def packed(ids: list[str], viewer: str) -> object:
-        return store.read(Entity.USER, [viewer]), unpack(store.vectors(ids))
+        state, vectors = store.of_request(viewer, ids)
+        return state, unpack(vectors)
 
     figures = timed("features_redis", packed, requests(pick, among=ITEMS, times=ASKED))
     figures |= timed("items_redis", lambda ids, _: unpack(store.vectors(ids)), requests(pick, among=ITEMS, times=ASKED))
@@ -151,6 +153,7 @@ def in_process(pick: random.Random, say: Say) -> Figures:
 def measure(settings: Settings, seed: int, say: Say) -> Result:
     """Both ways of getting the features of a request, beside the naive one."""
     pick = random.Random(seed)
+    seldom_pass_over_everything()  # as the proxy does
     with own_parts(settings, ["redis"], say=say) as (_, own):
         figures, baseline = from_redis(own.redis, pick, say)
     figures |= in_process(pick, say)

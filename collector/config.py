@@ -26,6 +26,7 @@ class CollectorConfig:
     cached_records: int = 60_000  # online records kept in memory, up to some 20 kB each as Python objects
     trending_event_s: float = 900.0  # event time between two trending lists
     trending_every_s: float = 10.0  # or that many wall seconds, whichever comes first
+    scored_at_once: int = 400  # items scored for the lists a flush: some 10 ms
     learned_at_once: int = 100  # items read for lists and packed numbers a flush: some 9 ms of its 200
     compact_every: int = 100  # commits between two compactions of the offline tables; commits slow down with live files
     retry_s: float = 0.2  # first wait when a store does not answer; doubles up to

@@ -12,6 +12,7 @@ from collector.tombstones import Tombstones
 from events.clock import WallClock
 from events.kafka import KafkaReader, KafkaWriter
 from features.erased import ErasedPeople
+from features.garbage import seldom_pass_over_everything
 from features.redis import RedisStore
 from features.tables import DeltaTables
 
@@ -24,6 +25,7 @@ def run_process(
     reader, writer = KafkaReader(kafka, COLLECTED, group=group), KafkaWriter(kafka)
     serve(report, host=metrics[0], port=metrics[1])
     clock = WallClock()
+    seldom_pass_over_everything()
     tables, store = DeltaTables(lake), RedisStore(redis)
     with collecting(lake):
         collect(

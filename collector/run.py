@@ -8,6 +8,7 @@ What an event contributes depends on the event alone, and no state on the order 
 read at any pace, by any number of collectors.
 """
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -187,6 +188,7 @@ class Collector:
             return False
 
     def _compact(self) -> None:
+        gc.collect()  # the full pass that the process does not make by itself (features/garbage.py)
         for name in COLLECTED:
             self._tables.compact(topic(name).table)
 
@@ -197,18 +199,21 @@ class Collector:
         }
 
     def _list_trending(self) -> None:
-        """Learn some of what changed; write the trending lists when 15 event minutes or 10 wall seconds have passed."""
-        now = self._online.watermark
-        if not self._online.touched or now is None:
+        """Learn some of what changed; write the lists after 15 event minutes at once, or after 10 wall seconds bit by bit."""
+        now, config, lists = self._online.watermark, self._config, self._trending
+        if now is None or not (self._online.touched or lists.writing):
             return
-        self._trending.note(self._online.touched)
+        lists.note(self._online.touched)
         self._online.touched.clear()
-        passed = now - self._listed_mark >= self._config.trending_event_s
-        at_most = None if passed else self._config.learned_at_once
-        self._until(lambda: self._trending.learn(now, at_most=at_most))
-        if passed or self._is_due(self._listed_at, self._config.trending_every_s):
-            self._until(lambda: self._trending.write(now))
+        if now - self._listed_mark >= config.trending_event_s:
+            self._until(lambda: lists.refresh({}, now=now))
             self._listed_at, self._listed_mark = self._clock.now(), now
+            return
+        self._until(lambda: lists.learn(now, at_most=config.learned_at_once))
+        if lists.writing or self._is_due(self._listed_at, config.trending_every_s):
+            if not lists.writing:
+                self._listed_at, self._listed_mark = self._clock.now(), now
+            self._until(lambda: lists.write(now, at_most=config.scored_at_once))
 
     # --- partitions come and go, stores fail ---
 

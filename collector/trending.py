@@ -69,13 +69,21 @@ class Trending:
         self._states: dict[str, EntityState] = {}
         self._seen_at: dict[str, float] = {}
         self._waiting: dict[str, None] = {}  # changed and not learned yet, in the order they changed
+        self._unscored: list[str] = []  # left of a pass over all items that has begun
+        self._scores = _no_scores()
         self._restored = False
 
     def refresh(self, touched: Mapping[str, float], *, now: float) -> dict[str, int]:
         """Note, learn everything, and write; returns the lists' lengths."""
         self.note(touched)
         self.learn(now)
-        return self.write(now)
+        self._unscored = []
+        return self.write(now) or {}
+
+    @property
+    def writing(self) -> bool:
+        """Whether a pass has begun and not ended."""
+        return bool(self._unscored)
 
     def note(self, touched: Mapping[str, float]) -> None:
         """These items changed: item id -> event time."""
@@ -92,14 +100,21 @@ class Trending:
         for item_id in items:
             del self._waiting[item_id]
 
-    def write(self, now: float) -> dict[str, int]:
-        """Write every list as of `now` from what was learned; returns their lengths."""
+    def write(self, now: float, *, at_most: int | None = None) -> dict[str, int] | None:
+        """Score that many items, and after the last one write every list; returns their lengths, None when items are left."""
         self._restore(now)
-        self._forget()
-        scores = self._scores(now)
-        for name, found in scores.items():
+        if not self._unscored:
+            self._forget()
+            self._unscored, self._scores = list(self._states), _no_scores()
+        for item_id in self._unscored[-at_most:] if at_most else self._unscored:
+            self._score(item_id, now)
+        self._unscored = self._unscored[:-at_most] if at_most else []
+        if self._unscored:
+            return None
+        lists = {name: _best(scores) for name, scores in self._scores.items()}
+        for name, found in lists.items():
             self._store.set_trending(name, found)
-        return {name: len(found) for name, found in scores.items()}
+        return {name: len(found) for name, found in lists.items()}
 
     def _restore(self, now: float) -> None:
         """After a start: what was listed before is a candidate again."""
@@ -136,16 +151,18 @@ class Trending:
                 self._states.pop(item_id, None)
                 self._waiting.pop(item_id, None)
 
-    def _scores(self, now: float) -> dict[str, dict[str, float]]:
-        found: dict[str, dict[str, float]] = {f"{surface}:{name}": {} for surface in Surface for name in LISTS}
-        for item_id, state in self._states.items():
-            item = _values(state, now)
-            if not can_be_listed(item, now):
-                continue
-            for surface in Surface:
-                score = trending_score(item, now, surface=surface)
-                found[f"{surface}:{ALL}"][item_id] = found[f"{surface}:{item['content_type']}"][item_id] = score
-        return {name: _best(scores) for name, scores in found.items()}
+    def _score(self, item_id: str, now: float) -> None:
+        item = _values(self._states[item_id], now) if item_id in self._states else None
+        if item is None or not can_be_listed(item, now):
+            return
+        for surface in Surface:
+            score = trending_score(item, now, surface=surface)
+            for name in (ALL, item["content_type"]):
+                self._scores[f"{surface}:{name}"][item_id] = score
+
+
+def _no_scores() -> dict[str, dict[str, float]]:
+    return {f"{surface}:{name}": {} for surface in Surface for name in LISTS}
 
 
 def _values(state: EntityState, now: float) -> dict[str, Any]:

@@ -162,15 +162,16 @@ class RedisStore:
 
     def vectors(self, item_ids: Sequence[str]) -> list[bytes | None]:
         """Packed numbers in the order of `item_ids`."""
-        keys = [k.vector_key(one) for one in item_ids]
-        groups = list(self._wire.grouped(dict.fromkeys(keys), SWEPT_AT_ONCE))
-        answers = self._wire.ask(Command(names[0], ("MGET", *names)) for names in groups)
-        if len(groups) == 1 and len(groups[0]) == len(keys):
-            return list(answers[0])
-        found = dict(
-            zip((name for names in groups for name in names), (b for row in answers for b in row), strict=True)
-        )
-        return [found[key] for key in keys]
+        groups = list(self._wire.grouped([k.vector_key(one) for one in item_ids], SWEPT_AT_ONCE))
+        return _in_order(item_ids, groups, self._wire.ask(map(_mget, groups)))
+
+    def of_request(self, user_id: str, item_ids: Sequence[str]) -> tuple[EntityState, list[bytes | None]]:
+        """A viewer's state and the packed numbers of the candidates, in one round trip."""
+        name = k.hash_key(Entity.USER, user_id)
+        groups = list(self._wire.grouped([k.vector_key(one) for one in item_ids], SWEPT_AT_ONCE))
+        flat, *answers = self._wire.ask([Command(name, ("HGETALL", name)), *map(_mget, groups)])
+        lanes = sorted((k.place_of(field), blob) for field, blob in zip(flat[::2], flat[1::2], strict=True))
+        return merge(Entity.USER, (k.state_in(blob) for _, blob in lanes)), _in_order(item_ids, groups, answers)
 
     # --- listings ---
 
@@ -268,6 +269,21 @@ def _is_of(name: str, field: bytes, user_id: str) -> bool:
     """Whether a pair is of this viewer or of this creator."""
     pair = pair_id(name[len(k.hash_key(Entity.PAIR, "")) :], k.tail_of(field))
     return pair.startswith(pair_id(user_id, "")) or pair.endswith(pair_id("", user_id))
+
+
+def _mget(names: Sequence[str]) -> Command:
+    return Command(names[0], ("MGET", *names))
+
+
+def _in_order(
+    item_ids: Sequence[str], groups: Sequence[Sequence[str]], answers: Sequence[Sequence[bytes | None]]
+) -> list[bytes | None]:
+    """Vectors in the order of the ids from answers in the order of the groups."""
+    if len(groups) == 1:
+        return list(answers[0])
+    told = zip((name for names in groups for name in names), (b for row in answers for b in row), strict=True)
+    found = dict(told)
+    return [found[k.vector_key(one)] for one in item_ids]
 
 
 class _Sweep:

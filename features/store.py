@@ -99,6 +99,10 @@ class EntityReader(Protocol):
         """Packed numbers in the order of `item_ids`, None where there are none: one round trip."""
         ...
 
+    def of_request(self, user_id: str, item_ids: Sequence[str]) -> tuple[EntityState, list[bytes | None]]:
+        """What a request needs where nothing is held in process: the viewer's state and the candidates' packed numbers."""
+        ...
+
 
 class Listings(Protocol):
     """Live rooms, trending lists and the event time reached."""
@@ -240,6 +244,10 @@ class MemoryStore:
     def vectors(self, item_ids: Sequence[str]) -> list[bytes | None]:
         """Packed numbers in the order of `item_ids`."""
         return [self.packed.get(one) for one in item_ids]
+
+    def of_request(self, user_id: str, item_ids: Sequence[str]) -> tuple[EntityState, list[bytes | None]]:
+        """The viewer's state and the candidates' packed numbers."""
+        return self.read(Entity.USER, [user_id])[0], self.vectors(item_ids)
 
     def erase_user(self, user_id: str) -> int:
         """Remove a person's records, and her pairs from either side."""

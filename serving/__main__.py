@@ -34,11 +34,13 @@ def _serve(settings: Settings) -> int:
     """Run to the end; exit code 0, or 1 when the port cannot be had."""
     import uvicorn
 
+    from features.garbage import seldom_pass_over_everything
     from serving.http import create_app
     from serving.processes import limit_threads, log_json, outlive_signals
 
     limit_threads()
     log_json()
+    seldom_pass_over_everything()
     proxy = _proxy(settings)
     proxy.start()
     try:

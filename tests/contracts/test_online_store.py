@@ -8,6 +8,7 @@ import pytest
 
 from events import schema as s
 from events.log import Place
+from events.topics import ENGAGEMENT
 from features.definitions import Entity
 from features.errors import StoreUnavailable
 from features.redis import RedisStore
@@ -40,6 +41,18 @@ def store(request: pytest.FixtureRequest) -> Iterator[OnlineStore]:
 def saved(store: OnlineStore, entity: Entity, *ids: str, place: Place = P0) -> None:
     """Records with nothing in them."""
     store.save({RecordKey(entity, one, place): OnlineRecord(0, {}) for one in ids})
+
+
+def test_a_request_gets_its_viewer_and_its_vectors_at_once(store: OnlineStore) -> None:
+    key = RecordKey(Entity.USER, "u1", Place(ENGAGEMENT, 0))
+    store.save({key: OnlineRecord(3, {"plays": {0: 2}})})
+    store.set_vectors({f"i{n}": bytes([n]) * 8 for n in range(40)})
+    asked = ["i7", "none", "i3", "i7", *(f"i{n}" for n in range(40))]
+    state, vectors = store.of_request("u1", asked)
+    assert state == {"plays": {0: 2}}
+    assert vectors == store.vectors(asked)
+    assert vectors[:4] == [b"\x07" * 8, None, b"\x03" * 8, b"\x07" * 8]
+    assert store.of_request("nobody", ["i1"]) == ({}, [b"\x01" * 8])
 
 
 def test_an_unknown_entity_is_empty_and_an_unknown_record_is_none(store: OnlineStore) -> None:
