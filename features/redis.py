@@ -154,7 +154,7 @@ class RedisStore:
 
     def set_vectors(self, vectors: Mapping[str, bytes]) -> None:
         """Keep packed numbers by item id."""
-        by_key = {k.vector_key(one): blob for one, blob in vectors.items()}
+        by_key = dict(zip(self._vector_keys(vectors), vectors.values(), strict=True))
         self._wire.ask(
             Command(names[0], ("MSET", *(word for name in names for word in (name, by_key[name]))))
             for names in self._wire.grouped(by_key, SWEPT_AT_ONCE)
@@ -162,16 +162,21 @@ class RedisStore:
 
     def vectors(self, item_ids: Sequence[str]) -> list[bytes | None]:
         """Packed numbers in the order of `item_ids`."""
-        groups = list(self._wire.grouped([k.vector_key(one) for one in item_ids], SWEPT_AT_ONCE))
-        return _in_order(item_ids, groups, self._wire.ask(map(_mget, groups)))
+        keys = self._vector_keys(item_ids)
+        groups = list(self._wire.grouped(keys, SWEPT_AT_ONCE))
+        return _in_order(keys, groups, self._wire.ask(map(_mget, groups)))
+
+    def _vector_keys(self, item_ids: Iterable[str]) -> list[str]:
+        return k.vector_keys(item_ids, tagged=self._wire.is_cluster)
 
     def of_request(self, user_id: str, item_ids: Sequence[str]) -> tuple[EntityState, list[bytes | None]]:
         """A viewer's state and the packed numbers of the candidates, in one round trip."""
         name = k.hash_key(Entity.USER, user_id)
-        groups = list(self._wire.grouped([k.vector_key(one) for one in item_ids], SWEPT_AT_ONCE))
+        keys = self._vector_keys(item_ids)
+        groups = list(self._wire.grouped(keys, SWEPT_AT_ONCE))
         flat, *answers = self._wire.ask([Command(name, ("HGETALL", name)), *map(_mget, groups)])
         lanes = sorted((k.place_of(field), blob) for field, blob in zip(flat[::2], flat[1::2], strict=True))
-        return merge(Entity.USER, (k.state_in(blob) for _, blob in lanes)), _in_order(item_ids, groups, answers)
+        return merge(Entity.USER, (k.state_in(blob) for _, blob in lanes)), _in_order(keys, groups, answers)
 
     # --- listings ---
 
@@ -276,14 +281,14 @@ def _mget(names: Sequence[str]) -> Command:
 
 
 def _in_order(
-    item_ids: Sequence[str], groups: Sequence[Sequence[str]], answers: Sequence[Sequence[bytes | None]]
+    keys: Sequence[str], groups: Sequence[Sequence[str]], answers: Sequence[Sequence[bytes | None]]
 ) -> list[bytes | None]:
-    """Vectors in the order of the ids from answers in the order of the groups."""
+    """Vectors in the order of the keys from answers in the order of the groups."""
     if len(groups) == 1:
         return list(answers[0])
     told = zip((name for names in groups for name in names), (b for row in answers for b in row), strict=True)
     found = dict(told)
-    return [found[k.vector_key(one)] for one in item_ids]
+    return [found[key] for key in keys]
 
 
 class _Sweep:
@@ -315,7 +320,8 @@ class _Sweep:
         gone = list(item_ids)
         lists = ((k.ITEM_IDS[k.bucket_of(one)], one) for one in gone)
         self._wire.ask(Command(name, ("SREM", name, one)) for name, one in lists)
-        self._wire.ask(Command(name, ("UNLINK", name)) for name in map(k.vector_key, gone))
+        names = k.vector_keys(gone, tagged=self._wire.is_cluster)
+        self._wire.ask(Command(name, ("UNLINK", name)) for name in names)
 
     def _without_record(self, item_ids: Sequence[str]) -> list[str]:
         names = [k.hash_key(Entity.ITEM, one) for one in item_ids]

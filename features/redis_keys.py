@@ -10,7 +10,7 @@ cluster that holds an even share of the slots holds some of them.
 """
 
 import zlib
-from functools import lru_cache
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -54,10 +54,11 @@ def bucket_of(item_id: str) -> int:
     return zlib.crc32(item_id.encode()) % BUCKETS
 
 
-@lru_cache(maxsize=1 << 17)  # some 20 MB: a request names 500 of them
-def vector_key(item_id: str) -> str:
-    """The key of an item's packed numbers."""
-    return f"v:{{{TAGS[bucket_of(item_id)]}}}:{item_id}"
+def vector_keys(item_ids: Iterable[str], *, tagged: bool) -> list[str]:
+    """The keys of items' packed numbers; on a cluster with the tag of their bucket, so that one command reads many."""
+    if not tagged:
+        return [f"v:{one}" for one in item_ids]
+    return [f"v:{{{TAGS[bucket_of(one)]}}}:{one}" for one in item_ids]
 
 
 def hash_key(entity: Entity, entity_id: str) -> str:
