@@ -1,7 +1,7 @@
 """What a reader of the two stores could see after a run, and where two runs differ."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +44,9 @@ def look(settings: Settings, *, now: float) -> Seen:
     store = RedisStore(settings.redis)
     try:
         rooms = {minutes: store.live_rooms(now - 60.0 * minutes) for minutes in range(0, ROOMS_MIN, 5)}
-        return Seen(rows, copies, _values(store, now), rooms, store.watermark(), store.progress())
+        return Seen(
+            rows, copies, _values(store, now, _ids(store, rows.values())), rooms, store.watermark(), store.progress()
+        )
     finally:
         store.close()
 
@@ -58,10 +60,15 @@ def newest(settings: Settings) -> float:
         store.close()
 
 
-def _values(store: RedisStore, now: float) -> dict[tuple[str, str, str], Any]:
+def _ids(store: RedisStore, rows: Iterable[Row]) -> dict[Entity, list[str]]:
+    """Every entity there is; items by the rows: when an ended room leaves the store's list is nobody's promise."""
+    items = {row[name] for row in rows for name in ("item_id", "room_id") if row.get(name)}
+    return {entity: sorted(items) if entity is Entity.ITEM else store.ids(entity) for entity in Entity}
+
+
+def _values(store: RedisStore, now: float, every: Mapping[Entity, list[str]]) -> dict[tuple[str, str, str], Any]:
     out: dict[tuple[str, str, str], Any] = {}
-    for entity in Entity:
-        ids = store.ids(entity)
+    for entity, ids in every.items():
         for one, state in zip(ids, store.read(entity, ids), strict=True):
             for name, value in values(entity, state, now, look_in(store, state)).items():
                 out[str(entity), one, name] = value

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from collector.config import COLLECTED, CollectorConfig
 from collector.metrics import serve
-from collector.presence import collecting
 from collector.report import Report
 from collector.run import collect
 from collector.tombstones import Tombstones
@@ -14,6 +13,7 @@ from events.kafka import KafkaReader, KafkaWriter
 from features.erased import ErasedPeople
 from features.garbage import seldom_pass_over_everything
 from features.redis import RedisStore
+from features.table_lock import collecting
 from features.tables import DeltaTables
 
 

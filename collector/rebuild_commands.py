@@ -26,11 +26,11 @@ def rebuild(
     replace: Annotated[bool, typer.Option("--replace", help="empty the online store first")] = False,
 ) -> None:
     """Fill the online store from the offline tables alone, as after its loss; no collector may run."""
-    from collector.presence import alone
     from collector.rebuild import rebuild as fill
+    from features.table_lock import no_collectors
 
     def work(settings: Settings, store: "RedisStore") -> int:
-        with alone(settings.lake):
+        with no_collectors(settings.lake):
             if replace:
                 store.clear()
             return fill(settings.lake, store, report=typer.echo)
@@ -43,13 +43,13 @@ def backfill(
     name: Annotated[str, typer.Argument(help="the feature, as `livefeed features list` names it: user.plays_7d")],
 ) -> None:
     """Fill one feature from history in both stores: every online record, and the daily tables there are."""
-    from collector.presence import alone
     from collector.rebuild import backfill as fill
     from collector.rebuild import feature_state
+    from features.table_lock import no_collectors
 
     def work(settings: Settings, store: "RedisStore") -> int:
         feature_state(name)
-        with alone(settings.lake):
+        with no_collectors(settings.lake):
             return fill(settings.lake, store, name, report=typer.echo)
 
     written = _or_sentence(work)

@@ -9,6 +9,7 @@ that is otherwise free: only a delete that keeps losing its race against them pa
 import fcntl
 import functools
 import json
+import math
 import os
 import socket
 import time
@@ -20,7 +21,7 @@ from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 from events.clock import Clock, WallClock
 from features.errors import LockHeld
 
-UPKEEP, BUILDS = ".upkeep.lock", ".builds.lock"
+UPKEEP, BUILDS, COLLECTORS = ".upkeep.lock", ".builds.lock", ".collectors.lock"
 POLL_S = 0.02
 APPEND_WAIT_S = 5.0
 P = ParamSpec("P")
@@ -61,6 +62,20 @@ def builds(
 def no_builds(lake: Path, owner: str, *, wait_s: float = 0.0, clock: Clock | None = None) -> Iterator[None]:
     """Held while nothing may be built; LockHeld after `wait_s` wall seconds."""
     with _locked(lake / BUILDS, fcntl.LOCK_EX, owner, wait_s=wait_s, clock=clock):
+        yield
+
+
+@contextmanager
+def collecting(lake: Path) -> Iterator[None]:
+    """Held by every collector while it runs; waits while the online store is rebuilt."""
+    with _locked(lake / COLLECTORS, fcntl.LOCK_SH, "a collector", wait_s=math.inf, clock=None):
+        yield
+
+
+@contextmanager
+def no_collectors(lake: Path) -> Iterator[None]:
+    """Held while the online store is rebuilt; LockHeld at once where a collector runs, which would write over it."""
+    with _locked(lake / COLLECTORS, fcntl.LOCK_EX, "a rebuild of the online store", wait_s=0.0, clock=None):
         yield
 
 

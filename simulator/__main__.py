@@ -1,4 +1,4 @@
-"""The commands of the world: `livefeed world run | worlds`, also `python -m simulator run`."""
+"""The commands of the world: `livefeed world run | report | worlds`, also `python -m simulator run`."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +14,7 @@ from events.errors import EventsError
 from events.log import EventWriter, Header
 from events.schema import Event
 from settings import Settings, SettingsError, load
+from simulator import report_commands
 from simulator.config import WorldConfig
 from simulator.errors import FeedFailed, WorldError
 from simulator.feed import HttpFeed, MixedFeed, RandomFeed
@@ -181,6 +182,8 @@ def _show(done: WorldReport) -> None:
 def _number(value: float | None, form: str) -> str:
     return "none" if value is None else format(value, form)
 
+
+report_commands.mount(app)
 
 if __name__ == "__main__":
     app()

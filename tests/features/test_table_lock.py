@@ -9,7 +9,16 @@ import pytest
 
 from events.clock import SetClock
 from features.errors import LockHeld
-from features.table_lock import appending, appends_paused, building, builds, no_builds, upkeep
+from features.table_lock import (
+    appending,
+    appends_paused,
+    building,
+    builds,
+    collecting,
+    no_builds,
+    no_collectors,
+    upkeep,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = """
@@ -102,4 +111,12 @@ def test_a_killed_holder_leaves_no_stale_lock(lake: Path) -> None:
         holder.send_signal(signal.SIGKILL)
         holder.wait()
     with upkeep(lake, "forgetting"):
+        pass
+
+
+def test_a_rebuild_is_refused_while_a_collector_runs_and_collectors_share(tmp_path: Path) -> None:
+    refused = pytest.raises(LockHeld, match="a collector")
+    with collecting(tmp_path), collecting(tmp_path), refused, no_collectors(tmp_path):
+        pass
+    with no_collectors(tmp_path):
         pass
