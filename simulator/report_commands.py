@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -59,14 +60,19 @@ def report(
 
 def _show(record: Calibration) -> None:
     """The figures that have a range, and how many were met."""
-    table = Table("figure", "world", "95 % interval", "range", "founded on", "verdict", title=f"World {record.world}")
+    table = Table(
+        "figure", "world", "95 % interval", "range", "verdict", title=f"World {record.world}", box=SIMPLE_HEAD
+    )
     for one in record.figures:
-        if one.published is not None:
+        if one.published is not None and one.published.low is not None:
+            ours = " (assumption)" if one.published.basis == "assumption" else ""
             table.add_row(
-                one.label, said(one.value, one.unit), between(one.low, one.high, one.unit), ranged(one.published, one.unit),
-                one.published.basis, verdict_of(one), style=_STYLES.get(one.verdict, "dim"),
+                one.label, said(one.value, one.unit), between(one.low, one.high, one.unit),
+                ranged(one.published, one.unit), verdict_of(one) + ours, style=_STYLES.get(one.verdict, "dim"),
             )  # fmt: skip
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=130)
     console.print(table)
     console.print(played(record))
     for label, assumed in (("what others published", False), ("our own assumptions", True)):

@@ -9,6 +9,7 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -28,12 +29,13 @@ VERDICTS: tuple[Verdict, ...] = ("inside", "outside", "undecided", "too short", 
 _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;color:#1d2430;max-width:1180px;margin:2em auto;padding:0 1em}
 h1{font-size:1.6em;margin-bottom:.2em} h2{font-size:1.15em;margin:2em 0 .4em} p{max-width:52em}
-table{border-collapse:collapse;width:100%;font-size:.92em} td,th{padding:.35em .6em;text-align:left;vertical-align:top}
+table{border-collapse:collapse;width:100%;font-size:.92em;table-layout:fixed} .figure{width:25%} .verdict{width:13%}
+.source{width:24%} td,th{padding:.35em .6em;text-align:left;vertical-align:top}
 th{border-bottom:2px solid #c9ced6;font-weight:600} td{border-bottom:1px solid #e6e9ee} td.number{white-space:nowrap}
 small{color:#5d6673;display:block} .said{white-space:nowrap;font-weight:600} .assumed .said{font-weight:400}
 .inside .said{color:#2f7d4f} .outside .said{color:#b3341f} .undecided .said{color:#8a6410} .none .said{color:#8a8f98}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(480px,1fr));gap:1em} figure{margin:0}
-img{width:100%;height:auto} .wide{max-width:920px} .counts{width:auto}
+img{width:100%;height:auto} .wide{max-width:920px} .counts{width:auto;table-layout:auto}
 """
 
 
@@ -61,9 +63,10 @@ def to_html(record: Calibration) -> str:
 
 
 _CAVEAT = (
-    "Every value is counted in the world's event log, its 95 % interval by resampling viewers (or hosts) in 200 groups. A figure is "
-    "inside when its whole interval is in the range, outside when none of it is, else undecided. Ranges in grey words are "
-    "assumptions of ours: to be inside one says that the world is as we meant it, and nothing of people."
+    "Every value is counted in the world's event log; its 95 % interval comes from resampling viewers (or hosts) in 200 "
+    "groups. A figure is inside when its whole interval is in the range, outside when none of it is, else undecided. "
+    "Where the verdict is not bold, the range is an assumption of ours: to be inside it says that the world is as we meant "
+    "it, and nothing of people."
 )
 
 
@@ -88,9 +91,8 @@ def _counts(record: Calibration) -> str:
 
 
 def _section(name: str, figures: Sequence[Figure]) -> str:
-    head = "".join(
-        f"<th>{one}</th>" for one in ("", "world", "95 % interval", "published", "range", "verdict", "source")
-    )
+    columns = ("figure", "world", "95 % interval", "published", "range", "verdict", "source")
+    head = "".join(f"<th class='{one}'>{'' if one == 'figure' else one}</th>" for one in columns)
     return f"<h2>{html.escape(name)}</h2><table><tr>{head}</tr>{''.join(_row(one) for one in figures)}</table>"
 
 
@@ -99,7 +101,8 @@ def _row(one: Figure) -> str:
     shade = one.verdict if one.verdict in ("inside", "outside", "undecided") else "none"
     note = f"<small>{html.escape(one.note)}</small>" if one.note else ""
     cells = (
-        f"<td>{html.escape(one.label)}{note}</td><td class='number'>{said(one.value, one.unit)}<small>of {one.n:,}</small></td>"
+        f"<td>{html.escape(one.label)}{note}</td>"
+        f"<td class='number'>{said(one.value, one.unit)}<small>of {one.n:,}</small></td>"
         f"<td class='number'>{between(one.low, one.high, one.unit)}</td>"
         f"<td class='number'>{said(one.published.value, one.unit) if one.published else ''}</td>"
         f"<td class='number'>{ranged(one.published, one.unit)}</td><td class='said'>{html.escape(verdict_of(one))}</td>"
@@ -126,14 +129,22 @@ def verdict_of(one: Figure) -> str:
 
 def ranged(published: Published | None, unit: str) -> str:
     """The range in words; empty when there is none."""
-    return "" if published is None else between(published.low, published.high, unit)
+    if published is None or published.low is None:
+        return ""
+    return (
+        f"{said(published.low, unit)} or more"
+        if published.high is None
+        else between(published.low, published.high, unit)
+    )
 
 
 def between(low: float | None, high: float | None, unit: str) -> str:
     """Two values with their unit; empty when there is none."""
     if low is None or high is None:
         return ""
-    return f"{said(low, unit)} or more" if math.isinf(high) else f"{said(low, unit)} to {said(high, unit)}"
+    first, last = said(low, unit), said(high, unit)
+    (number, _, name), (_, _, same) = first.partition(" "), last.partition(" ")
+    return f"{number if name == same else first} to {last}"
 
 
 def said(value: float | None, unit: str) -> str:
@@ -158,7 +169,7 @@ def _seconds(value: float) -> str:
 
 
 def _overview(figures: Sequence[Figure]) -> str:
-    """Figures with a range on one scale: 0 its lower edge, 1 its upper, by the logarithm; what lies beyond is cut at the rim."""
+    """Figures with a range on one scale: 0 its lower edge, 1 its upper, by the logarithm; what is far off is at the rim."""
     shown = [one for one in figures if _place(one, one.value) is not None]
     if not shown:
         return ""
@@ -184,8 +195,6 @@ def _overview(figures: Sequence[Figure]) -> str:
 def _place(one: Figure, value: float | None) -> float | None:
     published = one.published
     if value is None or published is None or published.low is None or published.high is None:
-        return None
-    if math.isinf(published.high):
         return None
     low, high = published.low, published.high
     if one.unit == "hour":
@@ -230,7 +239,7 @@ def _lines(axes: Axes, plot: Plot) -> None:
 
 
 def _line(axes: Axes, line: Line, *, step: bool, color: str, dashed: bool) -> None:
-    style = {"color": color, "label": line.label, "linewidth": 1.2 if dashed else 1.8}
+    style: dict[str, Any] = {"color": color, "label": line.label, "linewidth": 1.2 if dashed else 1.8}
     if dashed:
         axes.plot(line.x, line.y, linestyle="--", **style)
     elif step:
