@@ -45,7 +45,7 @@ app.add_typer(registry_commands.app, name="registry", help="What was trained: li
 app.add_typer(release_commands.app, name="release", help="Verdict to traffic: deploy, status, roll back.")
 app.add_typer(serving_commands.app, name="serving", help="The feed proxy: run.")
 app.add_typer(pipeline_commands.app, name="pipeline", help="The Dagster asset graph: run.")
-app.add_typer(world_commands.app, name="world", help="The simulator: run, worlds.")
+app.add_typer(world_commands.app, name="world", help="The simulator: run, report, worlds.")
 app.command("bench")(benchmarks_commands.bench)
 app.command("demo")(demo)
 

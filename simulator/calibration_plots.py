@@ -10,7 +10,7 @@ from msgspec import Struct
 from simulator.calibration_feed import PLACES
 from simulator.calibration_figures import Seen
 from simulator.calibration_log import DAY_S
-from simulator.calibration_sums import BINS, MIDDLES, Floats, Sample
+from simulator.calibration_sums import BINS, MIDDLES, Floats, Sample, bin_of
 
 COARSE = 15  # bins of 2 % to one of 35 %
 DIGITS = 5
@@ -56,10 +56,12 @@ def _once(sample: Sample, name: str, *, columns: int) -> Floats:
 
 
 def _spread(sample: Sample, name: str, label: str) -> list[Line]:
-    """Share of a histogram by bins of 35 %; nothing when nothing was seen."""
+    """Share of a histogram by bins of 35 %, all below a second in the first; nothing when nothing was seen."""
     counts = _once(sample, name, columns=BINS).reshape(-1, COARSE).sum(axis=1)
     if not counts.sum():
         return []
+    start = bin_of(1.0) // COARSE
+    counts[start], counts[:start] = counts[: start + 1].sum(), 0.0
     first, last = np.flatnonzero(counts)[[0, -1]]
     middles = np.sqrt(MIDDLES[::COARSE] * MIDDLES[COARSE - 1 :: COARSE])
     return [_line(label, middles[first : last + 1], (counts / counts.sum())[first : last + 1])]

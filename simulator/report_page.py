@@ -14,7 +14,9 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Sheet
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from simulator.calibration import Calibration, Figure, Verdict
 from simulator.calibration_plots import Line, Plot
@@ -29,11 +31,11 @@ VERDICTS: tuple[Verdict, ...] = ("inside", "outside", "undecided", "too short", 
 _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;color:#1d2430;max-width:1180px;margin:2em auto;padding:0 1em}
 h1{font-size:1.6em;margin-bottom:.2em} h2{font-size:1.15em;margin:2em 0 .4em} p{max-width:52em}
-table{border-collapse:collapse;width:100%;font-size:.92em;table-layout:fixed} .figure{width:25%} .verdict{width:13%}
-.source{width:24%} td,th{padding:.35em .6em;text-align:left;vertical-align:top}
-th{border-bottom:2px solid #c9ced6;font-weight:600} td{border-bottom:1px solid #e6e9ee} td.number{white-space:nowrap}
+table{border-collapse:collapse;width:100%;font-size:.92em;table-layout:fixed} .figure{width:23%} .world{width:9%}
+.interval{width:14%} .published{width:8%} .range{width:12%} .verdict{width:13%} td,th{padding:.35em .6em;text-align:left;vertical-align:top}
+th{border-bottom:2px solid #c9ced6;font-weight:600} td{border-bottom:1px solid #e6e9ee}
 small{color:#5d6673;display:block} .said{white-space:nowrap;font-weight:600} .assumed .said{font-weight:400}
-.inside .said{color:#2f7d4f} .outside .said{color:#b3341f} .undecided .said{color:#8a6410} .none .said{color:#8a8f98}
+.inside .said{color:#2f7d4f} .outside .said{color:#b3341f} .undecided .said{color:#8a6410} .none .said{color:#8a8f98;font-weight:400}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(480px,1fr));gap:1em} figure{margin:0}
 img{width:100%;height:auto} .wide{max-width:920px} .counts{width:auto;table-layout:auto}
 """
@@ -91,8 +93,11 @@ def _counts(record: Calibration) -> str:
 
 
 def _section(name: str, figures: Sequence[Figure]) -> str:
-    columns = ("figure", "world", "95 % interval", "published", "range", "verdict", "source")
-    head = "".join(f"<th class='{one}'>{'' if one == 'figure' else one}</th>" for one in columns)
+    columns = {
+        "figure": "", "world": "world", "interval": "95 % interval", "published": "published", "range": "range",
+        "verdict": "verdict", "source": "source",
+    }  # fmt: skip
+    head = "".join(f"<th class='{one}'>{word}</th>" for one, word in columns.items())
     return f"<h2>{html.escape(name)}</h2><table><tr>{head}</tr>{''.join(_row(one) for one in figures)}</table>"
 
 
@@ -102,10 +107,10 @@ def _row(one: Figure) -> str:
     note = f"<small>{html.escape(one.note)}</small>" if one.note else ""
     cells = (
         f"<td>{html.escape(one.label)}{note}</td>"
-        f"<td class='number'>{said(one.value, one.unit)}<small>of {one.n:,}</small></td>"
-        f"<td class='number'>{between(one.low, one.high, one.unit)}</td>"
-        f"<td class='number'>{said(one.published.value, one.unit) if one.published else ''}</td>"
-        f"<td class='number'>{ranged(one.published, one.unit)}</td><td class='said'>{html.escape(verdict_of(one))}</td>"
+        f"<td>{said(one.value, one.unit)}<small>of {one.n:,}</small></td>"
+        f"<td>{between(one.low, one.high, one.unit)}</td>"
+        f"<td>{said(one.published.value, one.unit) if one.published else ''}</td>"
+        f"<td>{ranged(one.published, one.unit)}</td><td class='said'>{html.escape(verdict_of(one))}</td>"
         f"<td>{_source(one.published)}</td>"
     )
     return f"<tr id='{one.key}' class='{shade}{' assumed' if assumed else ''}'>{cells}</tr>"
@@ -152,7 +157,7 @@ def said(value: float | None, unit: str) -> str:
     if value is None:
         return "none"
     if unit == "share":
-        return f"{100 * value:.3g} %"
+        return f"{100 * value:.3g} %" if value >= 1e-4 or value <= 0 else f"{100 * value:.1g} %"
     if unit == "hour":
         minutes = round(60 * (value % 24)) % 1_440
         return f"{minutes // 60:02d}:{minutes % 60:02d}"
@@ -230,12 +235,25 @@ def _lines(axes: Axes, plot: Plot) -> None:
         color = GREY if published else COLORS[world % len(COLORS)]
         _line(axes, line, step=plot.form == "step", color=color, dashed=published)
         world += not published
-    axes.set_xscale("log" if plot.log_x else "linear")
-    axes.set_yscale("log" if plot.log_y else "linear")
-    if not plot.log_y:
+    if plot.log_x:
+        axes.set_xscale("log")
+        _plain_numbers(axes.xaxis, [x for line in plot.lines for x in line.x])
+    if plot.log_y:
+        axes.set_yscale("log")
+        _plain_numbers(axes.yaxis, [y for line in plot.lines for y in line.y])
+    else:
         axes.set_ylim(bottom=0)
     if len(plot.lines) > 1:
         axes.legend(fontsize=8, frameon=False)
+
+
+def _plain_numbers(axis: Axis, values: Sequence[float]) -> None:
+    """Ticks of a logarithmic axis as plain numbers, at 1, 2 and 5 where it spans little."""
+    above = [value for value in values if value > 0]
+    little = bool(above) and max(above) < 300 * min(above)
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if little else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _line(axes: Axes, line: Line, *, step: bool, color: str, dashed: bool) -> None:
@@ -256,6 +274,7 @@ def _bars(axes: Axes, plot: Plot) -> None:
         axes.text(max(count, 0.5) * 1.15, row, f"{count:,.0f}", va="center", fontsize=8)
     axes.set_yticks(rows, plot.names)
     axes.set(ylim=(len(counts) - 0.5, -0.5), xscale="log", xlim=(0.5, max(float(counts.max()), 1.0) * 6))
+    _plain_numbers(axes.xaxis, [1.0, 1e6])
 
 
 def _plain(axes: Axes) -> None:
