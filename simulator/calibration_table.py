@@ -76,7 +76,7 @@ PUBLISHED: dict[str, Published] = {
     "click": _assumed(0.04, 0.02, 0.15),
     "click_grid": _assumed(0.08, 0.02, 0.15),
     "place": _assumed(0.7, 0.4, 1.0, source="assumption; range of our prior over worlds"),
-    "short": _assumed(0.33, 0.25, 0.40, source="share assumed; below 3 s counts as a negative in Moment&Cross"),
+    "short": _assumed(0.33, 0.25, 0.40, source="assumption; below 3 s counts as a negative in Moment&Cross"),
     "effective": _assumed(0.35, 0.20, 0.55),
     "follow": _assumed(0.02, 0.005, 0.05),
     "click_after": _assumed(4.0),

@@ -29,13 +29,15 @@ COLORS = (BLUE, ORANGE, GREEN, VIOLET)
 FIRST_HOUR_UNIT_S = 7_200.0
 VERDICTS: tuple[Verdict, ...] = ("inside", "outside", "undecided", "too short", "not seen")
 _STYLE = """
-body{font:15px/1.45 system-ui,sans-serif;color:#1d2430;max-width:1180px;margin:2em auto;padding:0 1em}
+body{font:15px/1.45 system-ui,sans-serif;color:#1d2430;max-width:1320px;margin:2em auto;padding:0 1em}
 h1{font-size:1.6em;margin-bottom:.2em} h2{font-size:1.15em;margin:2em 0 .4em} p{max-width:52em}
-table{border-collapse:collapse;width:100%;font-size:.92em;table-layout:fixed} .figure{width:23%} .world{width:9%}
-.interval{width:14%} .published{width:8%} .range{width:12%} .verdict{width:13%} td,th{padding:.35em .6em;text-align:left;vertical-align:top}
+table{border-collapse:collapse;width:100%;font-size:.92em;table-layout:fixed}
+.figure{width:23%} .world{width:8%} .interval{width:11%} .published{width:8%} .range{width:11%} .verdict{width:12%}
+td,th{padding:.35em .6em;text-align:left;vertical-align:top}
 th{border-bottom:2px solid #c9ced6;font-weight:600} td{border-bottom:1px solid #e6e9ee}
 small{color:#5d6673;display:block} .said{white-space:nowrap;font-weight:600} .assumed .said{font-weight:400}
-.inside .said{color:#2f7d4f} .outside .said{color:#b3341f} .undecided .said{color:#8a6410} .none .said{color:#8a8f98;font-weight:400}
+.inside .said{color:#2f7d4f} .outside .said{color:#b3341f} .undecided .said{color:#8a6410}
+.none .said{color:#8a8f98;font-weight:400}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(480px,1fr));gap:1em} figure{margin:0}
 img{width:100%;height:auto} .wide{max-width:920px} .counts{width:auto;table-layout:auto}
 """
@@ -94,7 +96,7 @@ def _counts(record: Calibration) -> str:
 
 def _section(name: str, figures: Sequence[Figure]) -> str:
     columns = {
-        "figure": "", "world": "world", "interval": "95 % interval", "published": "published", "range": "range",
+        "figure": "", "world": "world", "interval": "95 % interval", "published": "published or assumed", "range": "range",
         "verdict": "verdict", "source": "source",
     }  # fmt: skip
     head = "".join(f"<th class='{one}'>{word}</th>" for one, word in columns.items())
@@ -109,7 +111,7 @@ def _row(one: Figure) -> str:
         f"<td>{html.escape(one.label)}{note}</td>"
         f"<td>{said(one.value, one.unit)}<small>of {one.n:,}</small></td>"
         f"<td>{between(one.low, one.high, one.unit)}</td>"
-        f"<td>{said(one.published.value, one.unit) if one.published else ''}</td>"
+        f"<td>{said(one.published.value, one.unit) if one.published and one.published.value else ''}</td>"
         f"<td>{ranged(one.published, one.unit)}</td><td class='said'>{html.escape(verdict_of(one))}</td>"
         f"<td>{_source(one.published)}</td>"
     )
@@ -119,7 +121,7 @@ def _row(one: Figure) -> str:
 def _source(published: Published | None) -> str:
     if published is None:
         return ""
-    same = published.basis == published.source
+    same = published.basis == "assumption"  # then the source says so itself
     by = f"; range: {published.range_from}" if published.range_from not in ("", "with the figure") else ""
     return f"<small>{'' if same else f'<b>{published.basis}</b>: '}{html.escape(published.source + by)}</small>"
 
