@@ -21,7 +21,7 @@ import stack.__main__ as stack_commands
 import training.__main__ as training_commands
 from collector import rebuild_commands
 from features import upkeep_commands
-from release import forget_commands
+from release import forget_commands, promotion_commands
 from settings import SettingsError, load
 from stack.demo.command import demo
 
@@ -43,6 +43,7 @@ app.add_typer(training_commands.app, name="training", help="Samples to model: tr
 app.add_typer(monitoring_commands.app, name="monitoring", help="Still true, better, fair: judge, drift, skew.")
 app.add_typer(registry_commands.app, name="registry", help="What was trained: list, show.")
 app.add_typer(release_commands.app, name="release", help="Verdict to traffic: deploy, status, roll back.")
+app.add_typer(promotion_commands.app, name="promotion", help="Canaries: start, decide, promote, roll back, history.")
 app.add_typer(serving_commands.app, name="serving", help="The feed proxy: run.")
 app.add_typer(pipeline_commands.app, name="pipeline", help="The Dagster asset graph: run.")
 app.add_typer(world_commands.app, name="world", help="The simulator: run, report, worlds.")

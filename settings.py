@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "LIVEFEED_"
+SECRETS = (f"{PREFIX}CURSOR_KEY", f"{PREFIX}ADMIN_TOKEN")  # values that no message repeats
 
 
 class SettingsError(Exception):
@@ -40,6 +41,12 @@ class Settings(BaseSettings):
     model_server_port: int = Field(18500, ge=1, le=65535, description="gRPC port of the model server")
     proxy_port: int = Field(18080, ge=1, le=65535, description="HTTP port of the feed proxy")
     metrics_port: int = Field(18081, ge=1, le=65535, description="port of the collector's Prometheus metrics")
+
+    admin_port: int = Field(18082, ge=1, le=65535, description="port of the feed proxy's administration")
+    admin_host: str = Field(
+        "127.0.0.1", description="IP address of the administration; other than loopback only with a token"
+    )
+    admin_token: str = Field("", description="Bearer token of the administration, 32 characters or more; empty: none")
 
     kafka_bootstrap: str = Field("", description="broker address host:port; empty: the embedded broker")
     redis_address: str = Field("", description="redis://host:port/db or redis+cluster://host:port; empty: our own")
@@ -75,6 +82,33 @@ class Settings(BaseSettings):
     spark_memory: str = Field("2g", pattern=r"^\d+[kmg]$", description="memory of the local Spark driver")
     spark_cores: int = Field(2, ge=1, le=256, description="threads of the local Spark driver")
     request_budget_ms: float = Field(150.0, gt=0, description="time a feed request may take, all stages together")
+    explore_epsilon: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="probability that an explored place shows a draw, not the item by merit; 0: none is explored",
+    )
+    explore_pool: int = Field(
+        200,
+        ge=1,
+        description="items that a page's explored places draw from; fewer: more of the log tells of a candidate",
+    )
+    cursor_key: str = Field(
+        "", description="key that signs cursors, 32 characters or more, the same for all proxies; empty: made under var"
+    )
+    token_keys: str = Field(
+        "", description="JWKS file of the keys that sign viewer tokens; empty: no token is asked for"
+    )
+    token_issuer: str = Field("", description="`iss` that viewer tokens must have; empty: any")
+    token_audience: str = Field("", description="`aud` that viewer tokens must have; empty: they must have none")
+    token_leeway_s: float = Field(30.0, ge=0, description="seconds by which clocks may differ for a viewer token")
+    viewer_rate: float = Field(100.0, ge=0, description="feeds a second for a viewer, a proxy process; 0: any number")
+    address_rate: float = Field(
+        2_000.0, ge=0, description="feeds a second for a client address, a proxy process; 0: any number"
+    )
+    feeds_at_once: int = Field(
+        32, ge=1, le=1024, description="feeds under way in a proxy process; more are answered with what trends"
+    )
     line: str = Field(
         "demo", pattern=r"^[a-z][a-z0-9_-]*$", description="name of the model line that is trained and served"
     )
@@ -84,6 +118,14 @@ class Settings(BaseSettings):
     def _absolute(cls, path: Path) -> Path:
         """Child processes may run elsewhere: `~` and relative folders are resolved where the setting is read."""
         return path.expanduser().absolute()
+
+    @field_validator("cursor_key", "admin_token")
+    @classmethod
+    def _long(cls, secret: str) -> str:
+        """A short secret can be guessed."""
+        if secret and len(secret) < 32:
+            raise ValueError(f"it has {len(secret)} characters; allowed are none, or 32 or more")
+        return secret
 
     @property
     def kafka(self) -> str:
@@ -109,6 +151,12 @@ class Settings(BaseSettings):
     def proxy(self) -> str:
         """Base address of the feed proxy."""
         return f"http://{self.host}:{self.proxy_port}"
+
+    @property
+    def admin(self) -> str:
+        """Base address of the feed proxy's administration."""
+        host = f"[{self.admin_host}]" if ":" in self.admin_host else self.admin_host
+        return f"http://{host}:{self.admin_port}"
 
     @property
     def dagster(self) -> str:
@@ -157,7 +205,8 @@ def load() -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
-        raise SettingsError(f"{name}={os.environ.get(name)!r} is not allowed: {first['msg']}") from None
+        value = "…" if name in SECRETS else os.environ.get(name)
+        raise SettingsError(f"{name}={value!r} is not allowed: {first['msg']}") from None
 
 
 def markdown() -> str:

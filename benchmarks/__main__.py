@@ -13,15 +13,17 @@ from benchmarks.result import BenchError, Result
 from settings import Settings, load
 
 BENCHES = (
-    "attribution", "controls", "events", "features", "feed", "freshness", "memory", "movielens", "parity", "policies",
-    "world",
+    "attribution", "audit", "canaries", "controls", "diversity", "drill", "events", "features", "feed", "freshness",
+    "gate", "memory", "movielens", "neighbours", "off-policy", "parity", "policies", "rank", "recall", "swap", "world",
 )  # fmt: skip
 REPORT = Path(__file__).parent / "report.html"
 
 
 def _run(name: str, settings: Settings, seed: int) -> Result:
     """Run one benchmark; its module is imported only now (TensorFlow, Spark)."""
-    measure: Callable[[Settings, int, Callable[[str], None]], Result] = import_module(f"benchmarks.{name}").measure
+    measure: Callable[[Settings, int, Callable[[str], None]], Result] = import_module(
+        f"benchmarks.{name.replace('-', '_')}"
+    ).measure
     return measure(settings, seed, lambda line: print(line, file=sys.stderr))
 
 

@@ -30,8 +30,10 @@ from features.state import values
 from features.tables import DeltaTables
 from features.vectors import NAMES
 from serving.attempt import FeedParts
+from serving.feed import FeedRequest
 from serving.filters import Eligibility
 from serving.models import MemoryModels
+from serving.sides import Viewer
 from serving.wiring import BACKGROUND_TIMEOUT_S, assemble
 from settings import Settings
 
@@ -42,7 +44,7 @@ STARTS_EVERY_S, ROOMS_EVERY_S, ROOM_OPEN_S = 0.05, 0.2, 3.0
 ITEMS = 200  # items that only probes start, each once in ten seconds
 PLAYS = NAMES.index("item.plays")
 CLOCK = WallClock()
-ANYBODY = values(Entity.USER, {}, 0.0)
+ANYBODY = Viewer("anybody", values(Entity.USER, {}, 0.0), {})
 
 
 @dataclass
@@ -118,10 +120,13 @@ class Probes:
         for (item, count), found in zip(names, plays, strict=True):
             if found >= int(count):
                 self.items.seen(f"{item} {count}")
-        rules = Eligibility.of(ANYBODY, self.parts.hydration.live_rooms(now))
-        for room in rules.keep(view.known(rules.live)):
-            self.opened.seen(room.item_id)
-            self.served[room.item_id] = time.monotonic()
+        rules = Eligibility.of(ANYBODY, FeedRequest(request_id="look", user_id="anybody", now=now), view)
+        rooms = [view.table.id_of[row] for row in view.live[rules.admit(view.live)]]
+        # As a page is: what it would show is read again.
+        for one, read in self.parts.catalogue.recheck(rooms).items() if rooms else ():
+            if rules.admits(read):
+                self.opened.seen(one)
+                self.served[one] = time.monotonic()
 
     def run(self, seconds: float) -> None:
         """Send probes at their paces for so long, then only look for those still out."""

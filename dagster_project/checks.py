@@ -4,14 +4,20 @@ import math
 
 import dagster as dg
 
+from dagster_project.assets.canary import canary_decision
 from dagster_project.assets.features import samples
 from dagster_project.assets.models import Candidate, candidate, verdict
 from dagster_project.assets.skew import skew_report
 from dagster_project.resources import Platform
+from monitoring.canary_gate import Action
+from monitoring.canary_log import read_log, replay
 from monitoring.skew import SkewRecord
 from registry.evaluation import Evaluation
+from registry.experiment import Experiments
 from registry.verdict import Outcome, Verdict
 from release.errors import BadCandidate
+from release.promotion import Evaluated
+from release.promotion_plan import barred
 from release.publish import check as check_folder
 from training.errors import UnreadableExport
 
@@ -95,6 +101,47 @@ def not_finite(evaluation: Evaluation) -> list[str]:
     return curves + [name for name, value in evaluation.measured().items() if not math.isfinite(value)]
 
 
+@dg.asset_check(asset=verdict, blocking=True)
+def line_may_deploy(verdict: Verdict, platform: Platform) -> dg.AssetCheckResult:
+    """No canary stands between this line and the stable release: a line that needs one comes to traffic by promotion."""
+    settings = platform.settings
+    said = barred(Experiments(settings.releases).read(), settings.line)
+    return dg.AssetCheckResult(passed=not said, description=said or f"no canary concerns line {settings.line}")
+
+
+@dg.asset_check(asset=canary_decision, blocking=True)
+def canary_is_not_held(canary_decision: Evaluated) -> dg.AssetCheckResult:
+    """The canary can be judged: a hold fails the run, so that somebody is told."""
+    held = canary_decision.action is Action.HOLD
+    done = canary_decision
+    said = done.decided[-1].decision.text if done.decided else "; ".join(done.said) or "nothing was due"
+    return dg.AssetCheckResult(passed=not held, description=said)
+
+
+@dg.asset_check(asset=canary_decision, blocking=True)
+def decision_replays(canary_decision: Evaluated, platform: Platform) -> dg.AssetCheckResult:
+    """Judged again from the log, every decision is the same."""
+    one = canary_decision.experiment
+    entries = read_log(platform.promotion(lambda _: None).log(one)) if one is not None else []
+    wrong = [entry.decision.hour for entry in entries if replay(entry) != entry.decision]
+    said = f"hours {wrong} come out otherwise" if wrong else f"{len(entries)} decisions replay"
+    return dg.AssetCheckResult(passed=not wrong, description=said)
+
+
+@dg.asset_check(asset=canary_decision, blocking=True)
+def audit_stands(canary_decision: Evaluated, platform: Platform) -> dg.AssetCheckResult:
+    """A promotion that is due still has the passing audit of its line; without one due there is nothing to ask."""
+    one = canary_decision.experiment
+    if one is None or not one.state.runs or canary_decision.action is not Action.PROMOTE:
+        return dg.AssetCheckResult(passed=True, description="no promotion is due")
+    audit = platform.promotion(lambda _: None).last_audit(one.line)
+    passed = audit is not None and audit.outcome is Outcome.PASS
+    return dg.AssetCheckResult(
+        passed=passed, description=f"last audit of {one.line}: {audit.outcome if audit else 'none'}"
+    )
+
+
 CHECKS = (
     there_are_samples, features_agree, losses_are_numbers, better_than_popularity, export_is_readable, gate_passes,
+    line_may_deploy, canary_is_not_held, decision_replays, audit_stands,
 )  # fmt: skip

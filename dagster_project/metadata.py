@@ -72,9 +72,9 @@ def _cell(value: Any) -> str | int | float | bool:
         return ""
     if isinstance(value, float):
         return round(value, 6)
-    return (
-        value if isinstance(value, (bool, int, str)) else ", ".join(map(str, value)) if _listed(value) else str(value)
-    )
+    if isinstance(value, (bool, int)):
+        return value
+    return ", ".join(map(str, value)) if _listed(value) else str(value)  # also of a StrEnum, which Dagster cannot store
 
 
 def _listed(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The daily partitions of the pipeline, by event date (UTC)."""
+"""The daily partitions of the pipeline and the monthly ones of the audit, by event date (UTC)."""
 
 from datetime import date, timedelta
 
@@ -24,5 +24,14 @@ def days_between(first: date, last: date) -> tuple[date, ...]:
     return tuple(first + timedelta(days=n) for n in range((last - first).days + 1))
 
 
+def event_months(start: date, end: date | None, *, today: date) -> dg.MonthlyPartitionsDefinition:
+    """The months from that of `start` on: those that are over, and in a time lapse also those up to `end`."""
+    last = today if end is None else max(end, today)
+    ahead = (last.year - today.year) * 12 + last.month - today.month
+    return dg.MonthlyPartitionsDefinition(start_date=start.replace(day=1).isoformat(), timezone="UTC", end_offset=ahead)
+
+
 _settings = load()
-EVENT_DAYS = event_days(_settings.partitions_start, _settings.partitions_end, today=utc(WallClock().now()).date())
+_today = utc(WallClock().now()).date()
+EVENT_DAYS = event_days(_settings.partitions_start, _settings.partitions_end, today=_today)
+EVENT_MONTHS = event_months(_settings.partitions_start, _settings.partitions_end, today=_today)

@@ -15,6 +15,8 @@ from settings import Settings, load
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from release.promotion import Promotion
+
 
 class Platform(dg.ConfigurableResource[Any]):
     """The platform that LIVEFEED_ variables describe."""
@@ -33,6 +35,16 @@ class Platform(dg.ConfigurableResource[Any]):
     def registry(self) -> MlflowRegistry:
         """The model registry."""
         return MlflowRegistry(self.settings.mlflow)
+
+    def promotion(self, report: Callable[[str], None]) -> "Promotion":
+        """Canaries and promotions."""
+        from release.promotion_parts import open_promotion
+
+        settings = self.settings
+        return open_promotion(
+            settings.var, model_server=settings.model_server, mlflow=settings.mlflow, proxies=[settings.admin],
+            token=settings.admin_token, time_lapse=settings.clock == "request", who="dagster", report=report,
+        )  # fmt: skip
 
     def spark(self) -> "SparkSession":
         """The local Spark of this process."""

@@ -55,6 +55,20 @@ FIELDS: dict[str, Words] = {
     "propensity": Words(
         "Probability, under the logging policy, of this item at this position; null when unknown.", 0.8
     ),
+    "explored": Words(
+        "Of a place where something might have been drawn: the odds, from how many, and what a release in shadow chose.",
+        {
+            "epsilon": 0.2,
+            "pool": 100,
+            "rank": 41,
+            "shadow": {
+                "release": "demo-4",
+                "chose_shown": False,
+                "expected_target": {"click": 0.21},
+                "expected_incumbent": {"click": 0.19},
+            },
+        },
+    ),
     "scores": Words("Probability by objective, as the ranker gave them; null without a model.", {"click": 0.62}),
     "features": Words(
         "Values that the ranker saw, by feature name: the training input; null where no feed was served.",
@@ -72,6 +86,9 @@ FIELDS: dict[str, Words] = {
     "Impression.item_id": Words("The media item's id, or the live room's.", "m42"),
     "Impression.creator_id": Words("Who made the item, or the room's host.", "c5"),
     "Impression.surface": Words("Where the feed was shown.", "home"),
+    "EmptyFeed.event_id": Words("`<request_id>:empty`.", "5f2b9c0e7d1a:empty"),
+    "EmptyFeed.request_id": Words("The feed request that was answered with nothing.", "5f2b9c0e7d1a"),
+    "EmptyFeed.surface": Words("Where the feed was shown.", "home"),
 }
 
 

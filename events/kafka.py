@@ -5,11 +5,13 @@ Nothing is ever committed to Kafka: whoever reads writes its next offsets beside
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
+from kafka.partitioner.default import murmur2
 from kafka.structs import MemberState
 
 from events.errors import LogUnavailable
@@ -37,6 +39,17 @@ class Member(NamedTuple):
     generation: int
 
 
+def partition_of(key: bytes, partitions: Set[int] | None) -> int | None:
+    """Where the client would put the key, None where the partitions are not known; it hashes in Python, each time anew."""
+    return sorted(partitions)[_hash(key) % len(partitions)] if partitions else None
+
+
+@lru_cache(maxsize=4_096)
+def _hash(key: bytes) -> int:
+    """Kafka's default partitioner's, not negative."""
+    return int(murmur2(key)) & 0x7FFF_FFFF
+
+
 def _unavailable(bootstrap: str, doing: str, error: object) -> LogUnavailable:
     return LogUnavailable(f"the event log at {bootstrap} did not {doing}: {error}")
 
@@ -48,6 +61,7 @@ class KafkaWriter:
         self._bootstrap = bootstrap
         self._timeout_s = timeout_s
         self._failed: Exception | None = None
+        self._gave_up = False
         limit_ms = int(timeout_s * 1000)
         try:
             self._producer = KafkaProducer(
@@ -59,7 +73,8 @@ class KafkaWriter:
                 max_block_ms=limit_ms,
                 bootstrap_timeout_ms=limit_ms,
                 reconnect_backoff_max_ms=RECONNECT_MAX_MS,
-                request_timeout_ms=max(limit_ms - 1000, 1000),
+                # A client whose request is late tries again in a tight loop: not before nobody waits any more.
+                request_timeout_ms=limit_ms,
                 delivery_timeout_ms=limit_ms + 1000,
             )
         except KafkaError as error:
@@ -72,7 +87,8 @@ class KafkaWriter:
     def send_raw(self, topic: str, *, key: bytes | None, value: bytes, headers: Sequence[Header] = ()) -> None:
         """Append bytes as they are."""
         try:
-            sent = self._producer.send(topic, value=value, key=key, headers=list(headers))
+            where = None if key is None else partition_of(key, self._producer.partitions_for(topic))
+            sent = self._producer.send(topic, value=value, key=key, headers=list(headers), partition=where)
         except KafkaError as error:
             raise _unavailable(self._bootstrap, f"take a message for {topic}", error) from None
         sent.add_errback(self._note)
@@ -85,16 +101,21 @@ class KafkaWriter:
         try:
             self._producer.flush(timeout=self._timeout_s)
         except KafkaError as error:
+            self._gave_up = True
             raise _unavailable(self._bootstrap, f"confirm messages within {self._timeout_s:g} s", error) from None
         failed, self._failed = self._failed, None
         if failed is not None:
             raise _unavailable(self._bootstrap, "keep a message", failed)
 
     def close(self) -> None:
-        """Flush and let go."""
+        """Flush and let go; what a flush has already failed to confirm is not sent any more."""
         try:
-            self.flush()
+            if not self._gave_up:
+                self.flush()
         finally:
+            if self._gave_up:
+                # The client's own close flushes first, and when that fails leaves its thread sending for ever.
+                self._producer._sender.force_close()
             self._producer.close(timeout=self._timeout_s)
 
 

@@ -252,12 +252,39 @@ class ProfileErased(Event, frozen=True, kw_only=True, tag_field="type", tag="pro
 # --- feed.impressions ---------------------------------------------------------------------------------------------------
 
 
+class Shadowed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a release that answers nobody would have shown at an explored place.
+
+    `chose_shown`: its choice among the row by merit and the pool is what was shown. Expectations are the answering release's
+    own scores by objective, over what might have stood there as this release, and as the answering one, would show it.
+    """
+
+    release: str
+    chose_shown: bool
+    expected_target: dict[str, float]
+    expected_incumbent: dict[str, float]
+
+
+class Explored(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The dice of an explored place: with probability `epsilon` one of `pool` rows was drawn, each with the same odds.
+
+    `rank` is the place of what was shown in that pool, best first from 0; None when the row by merit was shown. `shadow` is
+    None where no release in shadow was asked, or none answered.
+    """
+
+    epsilon: Annotated[float, Meta(gt=0.0, le=1.0)]
+    pool: Annotated[int, Meta(ge=1)]
+    rank: Annotated[int, Meta(ge=0)] | None = None
+    shadow: Shadowed | None = None
+
+
 class Impression(Event, frozen=True, kw_only=True, tag_field="type", tag="impression"):
     """One item that a feed showed; `event_id` is `<request_id>:<position>`.
 
     `features` are the values the ranker saw, by feature name: the training input. It is None where a data set without a
     feed was replayed (see events/datasets); the sample build then computes them as of `event_at`. `propensity` is the
-    probability, under the logging policy, of this item at this position; None where it is unknown.
+    probability, under the logging policy, of this item at this position; None where it is unknown. `explored` is None where
+    nothing might have been drawn, and where the odds are unknown.
     """
 
     request_id: Id
@@ -272,8 +299,22 @@ class Impression(Event, frozen=True, kw_only=True, tag_field="type", tag="impres
     arm: str = "stable"
     source: str = "unknown"
     propensity: Annotated[float, Meta(gt=0.0, le=1.0)] | None = None
+    explored: Explored | None = None
     scores: dict[str, float] | None = None
     features: dict[str, FeatureValue] | None = None
+
+
+class EmptyFeed(Event, frozen=True, kw_only=True, tag_field="type", tag="empty_feed"):
+    """A feed that had nothing to show on its first page; `event_id` is `<request_id>:empty`.
+
+    It lies beside the impressions, so it has their key, their order and their erasure; who reads those asks for their type.
+    """
+
+    request_id: Id
+    user_id: Id
+    surface: Surface = Surface.HOME
+    release: str = "none"
+    arm: str = "stable"
 
 
 MEDIA_ENGAGEMENT = (

@@ -1,6 +1,7 @@
 """The offline tables: one a topic, the union of its events' fields plus where the log had them; Arrow schema and rows.
 
-`features`, `scores` and other maps are JSON text: their keys grow without a schema change. Partition column: `event_date`.
+Maps and records (`features`, `scores`, `explored`) are JSON text: their keys grow without a schema change. Partition column:
+`event_date`.
 """
 
 import types
@@ -50,7 +51,7 @@ def _arrow_type(annotation: Any) -> pa.DataType:
         return pa.list_(_arrow_type(typing.get_args(annotation)[0]))
     if origin is dict:
         return pa.string()
-    if isinstance(annotation, type) and issubclass(annotation, Enum):
+    if isinstance(annotation, type) and issubclass(annotation, Enum | msgspec.Struct):
         return pa.string()
     return _PLAIN[annotation]
 
@@ -72,7 +73,7 @@ def to_row(event: Event, record: Record, *, ingested_at: datetime, late: bool) -
     row: dict[str, Any] = {}
     for name in event.__struct_fields__:
         value = getattr(event, name)
-        row[name] = msgspec.json.encode(value).decode() if isinstance(value, dict) else value
+        row[name] = msgspec.json.encode(value).decode() if isinstance(value, dict | msgspec.Struct) else value
     at = event.event_at.astimezone(UTC)
     row |= {"type": kind_of(event), "event_at": at, "event_date": at.date(), "ingested_at": ingested_at, "late": late}
     return row | {"kafka_partition": record.partition, "kafka_offset": record.offset}
@@ -113,7 +114,7 @@ def table_of(topic_name: str, stored: Sequence[Stored]) -> pa.Table:
     return pa.table([pa.array(found[name], schema.field(name).type) for name in schema.names], schema=schema)
 
 
-_MAPS = frozenset(("features", "scores"))
+_MAPS = frozenset(("features", "scores", "explored"))
 
 
 def _as_text(value: Any) -> str | None:

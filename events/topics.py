@@ -15,6 +15,8 @@ LIFECYCLE = "stream.lifecycle"
 PROFILES = "profiles"
 IMPRESSIONS = "feed.impressions"
 DEAD_LETTERS = "livefeed.dead_letters"
+# Types of the rows beside each other in the impressions' table: who counts impressions asks for the first.
+IMPRESSION, EMPTY_FEED = "impression", "empty_feed"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ TOPICS: dict[str, Topic] = {
             LIFECYCLE, "lifecycle", "streamer_id", (s.RoomOpened, s.RoomClosed, s.RoomStatusChanged, s.RoomHeartbeat)
         ),
         Topic(PROFILES, "profiles", "user_id", (s.ViewerProfile, s.CreatorProfile, s.ProfileErased)),
-        Topic(IMPRESSIONS, "impressions", "user_id", (s.Impression,)),
+        Topic(IMPRESSIONS, "impressions", "user_id", (s.Impression, s.EmptyFeed)),
     )
 }
 _TOPIC_OF = {kind: topic for topic in TOPICS.values() for kind in topic.types}

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from events.schema import Surface
+from features import allowlist
 from features.aggregates import Aggregate, Last, Present, Ratio, Recent, Sessions, Sum
 from features.words import Affinity, Counts, Top
 
@@ -279,5 +280,5 @@ KEEP_S: dict[Entity, float | None] = {
 }  # fmt: skip
 KEEP_ROOM_S = 2 * DAY  # rooms are items that end
 KEEP_REMOVED_S, KEEP_PUBLISHED_S = 14 * DAY, 3650 * DAY  # said of media when they are taken back or published again
-# What each attribute of a person may be used for; the encoder refuses anything that is not here as a model input.
-AUDIT_ONLY = frozenset({"age_band", "gender"})
+# What each attribute of a person may be used for is in features/allowlist.py; the encoder refuses these as model inputs.
+AUDIT_ONLY = allowlist.AUDIT_ONLY

@@ -4,7 +4,7 @@
 cluster keeps marks of how far it was written, in the same append-only file as its records.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -15,7 +15,7 @@ from features.errors import StoreSetBack, StoreUnavailable
 from features.redis_scripts import ADVANCE, ALL, ANNOUNCE, REPLACE, SAVE
 from features.redis_wire import Command, Wire, chunks
 from features.state import EntityState, merge, pair_id
-from features.store import ANNOUNCEMENTS, FORGOTTEN_ROOM_S, Changed, OnlineRecord, RecordKey
+from features.store import ANNOUNCEMENTS, FORGOTTEN_ROOM_S, Changed, OfViewer, OnlineRecord, RecordKey
 
 SAVED_AT_ONCE = 100  # records a script call: a reader waits a millisecond for it
 PACKED_AT_ONCE = 5_000  # records packed before they are sent: bounds memory in a rebuild
@@ -26,10 +26,13 @@ _CHANGED = msgspec.msgpack.Decoder(tuple[list[str], list[str]])
 
 
 class RedisStore:
-    """OnlineStore over Redis; every failure to answer within `timeout_s` is a StoreUnavailable."""
+    """OnlineStore over Redis; every failure to answer within `timeout_s` is a StoreUnavailable.
 
-    def __init__(self, url: str, *, timeout_s: float = 2.0) -> None:
-        self._wire = Wire(url, timeout_s=timeout_s, scripts=ALL)
+    The limit holds for each wait; with `altogether` for a whole round trip, so that answers that come in drops are late too.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = 2.0, altogether: bool = False) -> None:
+        self._wire = Wire(url, timeout_s=timeout_s, scripts=ALL, altogether=altogether)
         self._left: dict[str, dict[Place, int]] = {}  # mark -> what it said when last read or written
         self._read: frozenset[str] = frozenset()  # the marks that were read whole
         self._sweep = _Sweep(self._wire)
@@ -125,6 +128,14 @@ class RedisStore:
               k.hash_key(entity, one) for one in ids)  # fmt: skip
         return [merge(entity, (k.state_in(blob) for _, blob in sorted(lanes.get(one, ())))) for one in at]
 
+    def of_viewer(self, user_id: str) -> OfViewer:
+        """A viewer's state and those of her pairs, in one round trip."""
+        name, pairs = k.hash_key(Entity.USER, user_id), k.hash_key(Entity.PAIR, pair_id(user_id, ""))
+        flat, held = self._wire.ask([Command(name, ("HGETALL", name)), Command(pairs, ("HGETALL", pairs))])
+        lanes = sorted((k.place_of(field), blob) for field, blob in zip(flat[::2], flat[1::2], strict=True))
+        state = merge(Entity.USER, (k.state_in(blob) for _, blob in lanes))
+        return OfViewer(state, _Pairs(zip(held[::2], held[1::2], strict=True)))
+
     def ids(self, entity: Entity) -> list[str]:
         """Every id of an entity that has a record, sorted; items from their lists, others by a scan of all keys."""
         if entity is Entity.ITEM:
@@ -187,6 +198,12 @@ class RedisStore:
     def live_rooms(self, now: float) -> list[str]:
         """Rooms whose lease holds as of `now`, sorted."""
         return sorted(one.decode() for one in self._wire.one(k.LIVE, "ZRANGEBYSCORE", k.LIVE, f"({now!r}", "+inf"))
+
+    def leases(self, room_ids: Sequence[str]) -> list[float | None]:
+        """Until when each room is live; None for one that is not listed."""
+        if not room_ids:
+            return []
+        return [None if one is None else float(one) for one in self._wire.one(k.LIVE, "ZMSCORE", k.LIVE, *room_ids)]
 
     def set_trending(self, name: str, scores: Mapping[str, float]) -> None:
         """Replace a trending list; readers see the old one or the new one."""
@@ -289,6 +306,27 @@ def _in_order(
     told = zip((name for names in groups for name in names), (b for row in answers for b in row), strict=True)
     found = dict(told)
     return [found[key] for key in keys]
+
+
+class _Pairs(Mapping[str, EntityState]):
+    """States of one viewer's pairs by creator; a viewer has up to thousands, a request asks for a few of them."""
+
+    def __init__(self, fields: Iterable[tuple[bytes, bytes]]) -> None:
+        self._lanes: dict[str, list[tuple[bytes, bytes]]] = {}
+        for field, blob in fields:
+            self._lanes.setdefault(k.tail_of(field), []).append((field, blob))
+
+    def __getitem__(self, creator: str) -> EntityState:
+        lanes = self._lanes[creator]
+        if len(lanes) > 1:
+            lanes = sorted(lanes, key=lambda lane: k.place_of(lane[0]))
+        return merge(Entity.PAIR, (k.state_in(blob) for _, blob in lanes))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lanes)
+
+    def __len__(self) -> int:
+        return len(self._lanes)
 
 
 class _Sweep:

@@ -11,6 +11,7 @@ cluster that holds an even share of the slots holds some of them.
 
 import zlib
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -80,7 +81,12 @@ def field_of(key: RecordKey) -> str:
 
 def place_of(field: bytes) -> Place:
     """The source partition that a field names."""
-    topic, _, partition = field.partition(b"|")[0].decode().rpartition("/")
+    return _place_of(field.partition(b"|")[0])
+
+
+@lru_cache(1024)  # there are as many as the log has partitions
+def _place_of(lane: bytes) -> Place:
+    topic, _, partition = lane.decode().rpartition("/")
     return Place(_LONG.get(topic, topic), int(partition))
 
 

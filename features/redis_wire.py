@@ -25,6 +25,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from features.errors import StoreUnavailable
+from features.redis_socket import PunctualConnection, within
 
 CLUSTER_SCHEME = "redis+cluster://"
 PIPELINE = 1000  # commands a round trip and server: bounds the server's reply buffer
@@ -53,17 +54,24 @@ class Script:
 
 
 class Wire:
-    """Connections to a Redis or a Redis Cluster; every failure to answer within `timeout_s` is a StoreUnavailable."""
+    """Connections to a Redis or a Redis Cluster; every failure to answer within `timeout_s` is a StoreUnavailable.
 
-    def __init__(self, url: str, *, timeout_s: float, scripts: Sequence[Script]) -> None:
+    The limit holds for each wait; with `altogether` for a whole exchange, so that answers that come in drops are late too.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float, scripts: Sequence[Script], altogether: bool = False) -> None:
         self._url, self._scripts = url, scripts
+        self._limit_s = timeout_s if altogether else None
         # No retry inside the client: the caller knows how long it may wait.
         self._options: dict[str, Any] = {
             "socket_timeout": timeout_s,
             "socket_connect_timeout": timeout_s,
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,  # answers are read as they come: their form must not depend on the client's default
+            "driver_info": None,  # no greeting: two round trips a connection that a request would wait for
         }
+        if altogether:
+            self._options["connection_class"] = PunctualConnection
         self._lock = threading.Lock()
         self._single: Any = None
         self._cluster: Any = None
@@ -72,7 +80,7 @@ class Wire:
     def ask(self, commands: Iterable[Command]) -> list[Answer]:
         """The answers in the order of the commands; the first error reply is raised."""
         every = list(commands)
-        with self._translated():
+        with self._translated(), within(self._limit_s):
             out: list[Answer] = []
             for chunk in chunks(every, PIPELINE):
                 out.extend(self._exchange(chunk))

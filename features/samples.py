@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from events.topics import IMPRESSION
 from features.attribution import Attribution, attribute, correction, negative_cache, once, with_first_positives
 from features.errors import NoSamples
 from features.history import Ask, hydrate
@@ -60,8 +61,9 @@ def build_samples(
     with tempfile.TemporaryDirectory(prefix="livefeed-samples-") as scratch:
         computed = Path(scratch) / "computed.parquet"
         say(f"samples: {len(dates)} dates from {first} to {last}, attribution {attribution}")
-        _compute_missing(lake, seen.read(dates, ASKED, where=pc.field("features").is_null()), computed, report=say)
-        impressions = read_table(spark, lake, "impressions", version=seen.version)
+        bare = (pc.field("type") == IMPRESSION) & pc.field("features").is_null()
+        _compute_missing(lake, seen.read(dates, ASKED, where=bare), computed, report=say)
+        impressions = read_table(spark, lake, "impressions", version=seen.version).where(f"type = '{IMPRESSION}'")
         engagement = read_table(spark, lake, "engagement", version=done.version)
         shown = once(_on(impressions, days(first - reach, last)))
         acts = labelling_events(_on(engagement, days(first, last + reach)), objectives)
@@ -98,6 +100,7 @@ def _told(rows: DataFrame, computed: DataFrame) -> DataFrame:
         "kafka_partition",
         "kafka_offset",
         "scores",
+        "explored",
         "computed",
     )
     out = rows.join(computed, "event_id", "left")

@@ -75,21 +75,25 @@ def snapshot(
     user_id: str, item_id: str, known: Known, *, now: float, surface: Surface, position: int = 0
 ) -> dict[str, FeatureValue]:
     """All features of one (request, item) as of `now` (epoch seconds)."""
-    out: dict[str, FeatureValue] = {
-        "user.user_id": user_id,
-        "user.preferred_content_type": preferred_content_type(known.user["content_types_7d"]),
-        "item.item_key": item_key(item_id, known.item),
-        "context.surface": str(surface),
-        "context.position": float(position),
-    }
-    for prefix, names, side in (
-        ("user", _USER, known.user),
-        ("item", _ITEM, known.item),
-        ("creator", _CREATOR, known.creator),
-    ):
+    out = of_viewer(user_id, known.user, surface=surface, position=position)
+    out["item.item_key"] = item_key(item_id, known.item)
+    for prefix, names, side in (("item", _ITEM, known.item), ("creator", _CREATOR, known.creator)):
         for name in names:
             out[f"{prefix}.{name}"] = _plain(side[name])
     return out | _cross(item_id, known, now)
+
+
+def of_viewer(user_id: str, user: Mapping[str, Any], *, surface: Surface, position: int = 0) -> dict[str, FeatureValue]:
+    """The part of a snapshot that is the same for every item of a request."""
+    out: dict[str, FeatureValue] = {
+        "user.user_id": user_id,
+        "user.preferred_content_type": preferred_content_type(user["content_types_7d"]),
+        "context.surface": str(surface),
+        "context.position": float(position),
+    }
+    for name in _USER:
+        out[f"user.{name}"] = _plain(user[name])
+    return out
 
 
 def look_in(store: EntityReader, state: EntityState) -> Look:

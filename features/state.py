@@ -16,7 +16,9 @@ from features.definitions import BY_ENTITY, FEATURES, WORDS, Entity, Feature, Ta
 # An entity's state: state name -> that aggregate's state.
 EntityState = dict[str, State]
 Value = Callable[[Event, float], Any]
-_STATES: dict[tuple[Entity, str], Aggregate] = {(f.entity, f.name): f.aggregate for f in FEATURES if not f.reads}
+_STATES: dict[Entity, dict[str, Aggregate]] = {
+    entity: {f.name: f.aggregate for f in FEATURES if f.entity is entity and not f.reads} for entity in Entity
+}
 
 
 class Step(NamedTuple):
@@ -146,13 +148,13 @@ def touched(event: Event) -> list[tuple[Entity, str]]:
 
 def merge(entity: Entity, states: Iterable[EntityState]) -> EntityState:
     """One state of many partitions' states, which are left as they were."""
-    out: EntityState = {}
-    for state in states:
+    known = _STATES[entity]  # what is not in it a newer or older version of the definitions wrote
+    every = iter(states)
+    out = {name: part for name, part in next(every, {}).items() if name in known}
+    for state in every:
         for name, part in state.items():
-            aggregate = _STATES.get((entity, name))
-            if aggregate is None:  # written by a newer or older version of the definitions
-                continue
-            out[name] = aggregate.merge(out[name], part) if name in out else part
+            if name in known:
+                out[name] = known[name].merge(out[name], part) if name in out else part
     return out
 
 

@@ -44,6 +44,13 @@ class Changed(NamedTuple):
     creators: frozenset[str]
 
 
+class OfViewer(NamedTuple):
+    """A viewer's merged state, and the states of her pairs by creator (merged when asked for)."""
+
+    state: EntityState
+    pairs: Mapping[str, EntityState]
+
+
 class RecordStore(Protocol):
     """What the collector writes: records, and how far each partition has been applied."""
 
@@ -77,6 +84,10 @@ class EntityReader(Protocol):
 
     def read(self, entity: Entity, ids: Sequence[str]) -> list[EntityState]:
         """Merged states in the order of `ids`, empty where nothing is known."""
+        ...
+
+    def of_viewer(self, user_id: str) -> "OfViewer":
+        """A viewer's state and those of her pairs, in one round trip."""
         ...
 
     def ids(self, entity: Entity) -> list[str]:
@@ -115,6 +126,10 @@ class Listings(Protocol):
         """Ids of the rooms whose lease holds as of `now`, sorted."""
         ...
 
+    def leases(self, room_ids: Sequence[str]) -> list[float | None]:
+        """Until when each room is live (epoch seconds); None for one that is not listed, live or ended lately."""
+        ...
+
     def set_trending(self, name: str, scores: Mapping[str, float]) -> None:
         """Replace a trending list (`name` is `<surface>:<content_type>`)."""
         ...
@@ -146,7 +161,7 @@ class MemoryStore:
 
     records: dict[tuple[Entity, str], dict[Place, OnlineRecord]] = field(default_factory=dict)
     offsets: dict[Place, int] = field(default_factory=dict)
-    leases: dict[str, float] = field(default_factory=dict)
+    leases_of: dict[str, float] = field(default_factory=dict)
     lists: dict[str, dict[str, float]] = field(default_factory=dict)
     mark: float | None = None
     packed: dict[str, bytes] = field(default_factory=dict)
@@ -178,6 +193,13 @@ class MemoryStore:
         lanes = (self.records.get((entity, one), {}) for one in ids)
         return [merge(entity, (lane[place].state for place in sorted(lane))) for lane in lanes]
 
+    def of_viewer(self, user_id: str) -> OfViewer:
+        """A viewer's state and those of her pairs."""
+        head = pair_id(user_id, "")
+        pairs = [one for kind, one in self.records if kind is Entity.PAIR and one.startswith(head)]
+        states = dict(zip((one[len(head) :] for one in pairs), self.read(Entity.PAIR, pairs), strict=True))
+        return OfViewer(self.read(Entity.USER, [user_id])[0], {one: state for one, state in states.items() if state})
+
     def progress(self) -> dict[Place, int]:
         """Next offset to apply by place."""
         return dict(self.offsets)
@@ -188,12 +210,16 @@ class MemoryStore:
 
     def set_room(self, room_id: str, *, lease_until: float) -> None:
         """The room is live until then."""
-        self.leases[room_id] = lease_until
+        self.leases_of[room_id] = lease_until
         self._ended.discard(room_id)
 
     def live_rooms(self, now: float) -> list[str]:
         """Rooms whose lease holds."""
-        return sorted(room for room, until in self.leases.items() if until > now)
+        return sorted(room for room, until in self.leases_of.items() if until > now)
+
+    def leases(self, room_ids: Sequence[str]) -> list[float | None]:
+        """Until when each room is live."""
+        return [self.leases_of.get(one) for one in room_ids]
 
     def set_trending(self, name: str, scores: Mapping[str, float]) -> None:
         """Replace a trending list."""
@@ -214,8 +240,8 @@ class MemoryStore:
     def set_watermark(self, at: float) -> None:
         """Raise the watermark."""
         self.mark = at if self.mark is None else max(at, self.mark)
-        for room in [room for room, until in self.leases.items() if until < at - FORGOTTEN_ROOM_S]:
-            del self.leases[room]
+        for room in [room for room, until in self.leases_of.items() if until < at - FORGOTTEN_ROOM_S]:
+            del self.leases_of[room]
             self._ended.add(room)  # its record stays: history is read from this store too
 
     def announce(self, *, items: Sequence[str] = (), creators: Sequence[str] = ()) -> None:

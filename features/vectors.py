@@ -27,7 +27,7 @@ SIZE = _ROW.itemsize  # bytes a vector
 class Vectors(NamedTuple):
     """Unpacked: `numbers` float32 [n, F] in the order of NAMES, `published_at` float64 [n] epoch seconds; NaN: none."""
 
-    numbers: npt.NDArray[np.float32]
+    numbers: npt.NDArray[np.float32] | npt.NDArray[np.float64]
     published_at: npt.NDArray[np.float64]
 
 

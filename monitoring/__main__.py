@@ -1,4 +1,4 @@
-"""`livefeed monitoring judge | drift | skew` (also `python -m monitoring ...`): a verdict, the ranker's inputs."""
+"""`livefeed monitoring judge | drift | skew | audit` (also `python -m monitoring ...`): verdicts, the ranker's inputs."""
 
 import sys
 from datetime import date, datetime
@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from monitoring.audit_record import AuditRecord
     from monitoring.drift import DriftReport
     from monitoring.skew import SkewRecord
     from registry.verdict import Verdict
@@ -90,6 +91,51 @@ def skew(
         raise _sentence(f"the features do not agree: {record.outcome}: {record.sentence}")
 
 
+@app.command()
+def audit(
+    month: Annotated[str, typer.Option(help="Month to audit, like 2027-01.")],
+    out: Annotated[Path, typer.Option(help="Folder of the records; last month's is looked for here.")],
+    line: Annotated[
+        str, typer.Option(help="Line whose releases are audited. Default: the running canary's, else LIVEFEED_LINE.")
+    ] = "",
+    against: Annotated[str, typer.Option(help="Line to compare with. Default: all others that were in traffic.")] = "",
+    min_viewers: Annotated[int, typer.Option(help="Smaller groups are judged together.")] = 1_000,
+    min_events: Annotated[int, typer.Option(help="Groups that expect fewer events are judged together.")] = 100,
+    reranked: Annotated[
+        Path | None, typer.Option(help="File of `training rerank`; counts when the line met too few viewers.")
+    ] = None,
+) -> None:
+    """Audit a line's month for bias, and write record and page; exit 0 only when it passes."""
+    from features.errors import FeaturesError
+    from monitoring.audit import audit as judge_month
+    from monitoring.audit import month_before
+    from monitoring.audit_lake import audit_plan, audit_rows
+    from monitoring.audit_page import write_page
+    from monitoring.audit_record import AuditConfig, read_record, write_record
+    from monitoring.audit_reranked import load_reranked
+    from monitoring.errors import MonitoringError
+    from registry.errors import RegistryError
+    from registry.reranked import line_in_question
+    from settings import SettingsError, load
+
+    try:
+        settings = load()
+        line = line or line_in_question(settings.releases, settings.line)
+        config = AuditConfig(min_viewers=min_viewers, min_events=min_events)
+        before = read_record(out, line, month_before(month))
+        again = None if reranked is None else load_reranked(reranked, month=month, line=line, against=against)
+        rows = audit_rows(settings.lake, month, reranked=again)
+        plan = audit_plan(rows, month=month, line=line, against=against, config=config)
+        record = judge_month(rows, plan, before=before)
+        page = write_page(record, write_record(record, out).with_suffix(".html"))
+    except (FeaturesError, MonitoringError, RegistryError, SettingsError) as error:
+        raise _sentence(str(error)) from None
+    _show_audit(record)
+    console.print(f"page: {page}", highlight=False)
+    if record.outcome != "pass":
+        raise _sentence(f"line {line} has no passing audit of {month}: {record.outcome}: {record.sentence}")
+
+
 def _midnight(day: date) -> float:
     from datetime import UTC
 
@@ -117,6 +163,20 @@ def _show_skew(record: "SkewRecord") -> None:
             row.name, str(row.outcome), _number(row.equal_rate), str(row.settled), _number(row.distance), row.reason
         )
     console.print(table)
+    console.print(f"{record.outcome}: {record.sentence}", highlight=False)
+
+
+def _show_audit(record: "AuditRecord") -> None:
+    table = Table("family", "group", "check", "outcome", "ratio or change", "bounds", "viewers")
+    for cell in record.cells:
+        bounds = f"{_number(cell.low)} .. {_number(cell.high)}"
+        outcome = f"{cell.outcome}{'' if cell.family.gates else ' (reported)'}"
+        table.add_row(
+            str(cell.family), cell.group, cell.check, outcome, _number(cell.estimate), bounds, str(cell.viewers)
+        )
+    console.print(table)
+    for one in record.troubles:
+        console.print(f"{'held' if one.holds else 'not judged'}: {one.text}", highlight=False, markup=False)
     console.print(f"{record.outcome}: {record.sentence}", highlight=False)
 
 

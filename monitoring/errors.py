@@ -7,3 +7,15 @@ class MonitoringError(Exception):
 
 class NothingToCompare(MonitoringError):
     """A comparison was asked for and one of its sides has no rows."""
+
+
+class BadPlan(MonitoringError):
+    """An experiment was planned in a way that cannot be judged."""
+
+
+class BadRecord(MonitoringError):
+    """The log of a canary's decisions is unreadable, or a record in it is not what it says."""
+
+
+class BadPlaces(MonitoringError):
+    """Logged places whose columns cannot belong together, or a policy that cannot be one."""

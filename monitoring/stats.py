@@ -71,10 +71,66 @@ class RatioSums:
         spread = var_y / mean_x**2 - 2 * mean_y * cov / mean_x**3 + mean_y**2 * var_x / mean_x**4
         return max(spread, 0.0) / n  # rounding may push a constant ratio's spread just below zero
 
+    @property
+    def possible(self) -> bool:
+        """Whether numbers of viewers can have these sums: finite, not negative, and no square sum below its mean's."""
+        values = (self.n, self.y, self.x, self.yy, self.xx, self.xy)
+        if not all(math.isfinite(value) and value >= 0 for value in values):
+            return False
+        room = 1 + 1e-9  # rounding of sums of millions
+        return (
+            self.y**2 <= self.n * self.yy * room
+            and self.x**2 <= self.n * self.xx * room
+            and self.xy**2 <= self.xx * self.yy * room
+        )
+
     def interval(self, *, level: float = 0.95) -> Interval:
         """The ratio with its normal interval."""
         half = NormalDist().inv_cdf((1 + level) / 2) * math.sqrt(self.variance)
         return Interval(self.ratio, self.ratio - half, self.ratio + half)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums and products of several numbers a unit (products: upper triangle, row by row); disjoint units add with `+`."""
+
+    n: float
+    sums: tuple[float, ...]
+    products: tuple[float, ...]
+
+    @staticmethod
+    def of(*columns: npt.ArrayLike) -> "Moments":
+        """Sums over units, one column a number."""
+        v = np.stack([np.asarray(column, np.float64) for column in columns])
+        upper = (v @ v.T)[np.triu_indices(len(v))]
+        return Moments(float(v.shape[1]), tuple(v.sum(1).tolist()), tuple(upper.tolist()))
+
+    def __add__(self, other: "Moments") -> "Moments":
+        return Moments(
+            self.n + other.n,
+            tuple(a + b for a, b in zip(self.sums, other.sums, strict=True)),
+            tuple(a + b for a, b in zip(self.products, other.products, strict=True)),
+        )
+
+    @property
+    def possible(self) -> bool:
+        """Whether every number is finite and the sizes agree."""
+        k = len(self.sums)
+        agree = len(self.products) == k * (k + 1) // 2
+        return agree and all(map(math.isfinite, (self.n, *self.sums, *self.products)))
+
+    def mean(self) -> Floats:
+        """Mean of each number, shape (k,); needs a unit."""
+        return np.array(self.sums) / self.n
+
+    def covariance(self) -> Floats:
+        """Sample covariance of the numbers, shape (k, k); needs two units."""
+        k = len(self.sums)
+        square = np.zeros((k, k))
+        square[np.triu_indices(k)] = self.products
+        square += np.triu(square, 1).T
+        mean = self.mean()
+        return (square - self.n * np.outer(mean, mean)) / (self.n - 1)
 
 
 def difference(treatment: RatioSums, control: RatioSums, *, level: float = 0.95) -> Interval:

@@ -23,3 +23,23 @@ class BadManifest(RegistryError):
 
 class BadVerdict(RegistryError):
     """A candidate's verdict is missing or unreadable."""
+
+
+class BadNeighbours(RegistryError):
+    """The neighbour lists of a release are unreadable or do not agree with each other."""
+
+
+class BadFormula(RegistryError):
+    """A formula names an objective that no model has, or holds a number that makes no score."""
+
+
+class BadScores(RegistryError):
+    """A ranker's answers make no score under the formula."""
+
+
+class BadReranked(RegistryError):
+    """A file of re-ranked requests is missing, unreadable, or of another month or line than was asked for."""
+
+
+class BadExperiment(RegistryError):
+    """An experiment cannot be run as it is written down, or its record is unreadable."""

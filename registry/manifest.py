@@ -1,13 +1,15 @@
 """What one release pins: line, versions of both models, item index, encoder, formula, and the data that trained them.
 
 On disk a release is a folder `<releases>/<name>/` with manifest.json, encoder.json, index.npz (item ids, embeddings,
-attributes) and the two SavedModels under models/; `<releases>/live.json` names the release in traffic.
+attributes), neighbours/ and the two SavedModels under models/; `<releases>/live.json` names the release in traffic.
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -17,6 +19,8 @@ from registry.errors import BadManifest
 MANIFEST = "manifest.json"
 ENCODER = "encoder.json"
 INDEX = "index.npz"
+INDEX_FOLDER = "index"  # what is searched, made of index.npz when the release is published
+NEIGHBOURS = "neighbours"  # folder, see registry.neighbours; releases made before it have none
 LIVE = "live.json"
 TWO_TOWER, RANKER = "two_tower", "ranker"
 # One score from the objectives: sum of weight x probability. A formula is configuration and part of the release.
@@ -30,12 +34,13 @@ class Manifest(Struct, frozen=True, kw_only=True):
     version: int  # of both served models: `models/<two_tower|ranker>/<version>/`
     created_at: str  # ISO 8601, UTC
     objectives: tuple[str, ...]
-    formula: dict[str, float]
+    formula: dict[str, Any]  # as registry.formula reads it
     tables: dict[str, int]  # offline table -> version (time travel) that trained it
     metrics: dict[str, float]
     dials: dict[str, dict[str, float | int | str | bool]]  # training configurations, whole
     mlflow_run: str = ""
     data_until: str = ""  # ISO 8601 event time of the newest training sample
+    artefacts: dict[str, str] = {}  # file in the folder -> SHA-256; empty in releases made before there were any
 
     @property
     def name(self) -> str:
@@ -55,6 +60,26 @@ def read_manifest(folder: Path) -> Manifest:
         return msgspec.json.decode(path.read_bytes(), type=Manifest)
     except (OSError, msgspec.MsgspecError) as error:
         raise BadManifest(f"release manifest {path} cannot be read: {error}") from None
+
+
+def checksums(folder: Path, files: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of those files by their path within the folder: a manifest's `artefacts`."""
+    out = {}
+    for file in files:
+        with file.open("rb") as body:
+            out[file.relative_to(folder).as_posix()] = hashlib.file_digest(body, "sha256").hexdigest()
+    return out
+
+
+def check_artefacts(folder: Path, manifest: Manifest) -> None:
+    """BadManifest unless every artefact is in the folder as it was written; reads them whole."""
+    try:
+        found = checksums(folder, [folder / name for name in manifest.artefacts])
+    except OSError as error:
+        raise BadManifest(f"release {manifest.name} lacks an artefact: {error}") from None
+    for name, wanted in manifest.artefacts.items():
+        if found[name] != wanted:
+            raise BadManifest(f"artefact {name} of release {manifest.name} is not what its manifest says was written")
 
 
 def point_live(releases: Path, labels: Mapping[str, str]) -> None:

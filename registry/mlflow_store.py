@@ -5,6 +5,7 @@ A line's models are registered as `<line>-two_tower` and `<line>-ranker`. A rele
 right when a registration broke off between the two models.
 """
 
+import json
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from registry.manifest import RANKER, TWO_TOWER, Manifest, write_manifest
 from registry.verdict import Verdict
 
 MODELS = (TWO_TOWER, RANKER)
-CHAMPION = "champion"
+CHAMPION, CHALLENGER = "champion", "challenger"
 VERSION, CREATED, LINE = "livefeed.version", "livefeed.created_at", "livefeed.line"
 ARTIFACTS = "release"
 _MISSING = frozenset({"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"})
@@ -152,8 +153,21 @@ class MlflowRegistry:
         for model, one in found.items():
             self._point(model_name(line, model), label, one.version)
 
+    def challenge(self, line: str, version: int | None) -> None:
+        """Point the line's challenger alias at a release; None takes it away. UnknownRelease when it is not registered."""
+        if version is not None:
+            self.alias(line, version, label=CHALLENGER)
+            return
+        for name in (model_name(line, model) for model in MODELS):
+            self._unpoint(name, CHALLENGER)
+
     def _point(self, name: str, label: str, version: int) -> None:
         self._ask(lambda client: client.set_registered_model_alias(name, label, version))
+
+    def _unpoint(self, name: str, label: str) -> None:
+        held = self._ask(lambda client: client.search_registered_models(f"name='{name}'"))
+        if any(label in model.aliases for model in held):
+            self._ask(lambda client: client.delete_registered_model_alias(name, label))
 
     def _version_of(self, line: str, version: int, model: str) -> Any:
         of_model = self._search(f"name='{model_name(line, model)}'")
@@ -222,7 +236,7 @@ class MlflowRegistry:
 def _params(manifest: Manifest) -> dict[str, str]:
     """What made the release, flat: dials, formula and table versions."""
     out = {f"{group}.{name}": str(value) for group, dials in manifest.dials.items() for name, value in dials.items()}
-    out |= {f"formula.{name}": str(weight) for name, weight in manifest.formula.items()}
+    out["formula"] = json.dumps(manifest.formula, sort_keys=True)
     return out | {f"table.{name}": str(version) for name, version in manifest.tables.items()}
 
 

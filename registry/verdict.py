@@ -28,10 +28,42 @@ class Reason(StrEnum):
     NO_DATA = "no_data"
     NOT_A_NUMBER = "not_a_number"
     TOO_FEW_VIEWERS = "too_few_viewers"
+    # what a canary cannot be judged by: traffic stays, somebody is told
+    LATE_DATA = "late_data"
+    MISSING_HOURS = "missing_hours"
+    MISSING_METRIC = "missing_metric"
+    IMPOSSIBLE_SUMS = "impossible_sums"
+    SEEN_IN_BOTH_ARMS = "seen_in_both_arms"
+    SAMPLE_RATIO = "sample_ratio"
+    BASELINE_DIFFERS = "baseline_differs"
+    ESTIMATES_DISAGREE = "estimates_disagree"
+    CRASHED = "crashed"
+    HELD_TOO_LONG = "held_too_long"
+    # what a canary is rolled back for
+    HARMED = "harmed"
+    # what it waits for
+    COLLECTING = "collecting"
+    UNDERPOWERED = "underpowered"
+    FADING = "fading"
+    NOT_SHOWN_NON_INFERIOR = "not_shown_non_inferior"
+    AUDIT_MISSING = "audit_missing"
+    AUDIT_OVERDUE = "audit_overdue"
+    AUDIT_UNDECIDED = "audit_undecided"
+    # what ends it without promotion
+    NOT_BETTER = "not_better"
+    TOO_SMALL_A_GAIN = "too_small_a_gain"
+    OUT_OF_TIME = "out_of_time"
+    SEGMENT_HARMED = "segment_harmed"
+    AUDIT_FAILED = "audit_failed"
+    OFF_POLICY_FAILED = "off_policy_failed"  # in shadow, before a viewer met it
 
 
-class Evidence(Struct, frozen=True, kw_only=True):
-    """One comparison: candidate minus baseline with its 95 % interval; None where it could not be computed."""
+class Evidence(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One comparison of candidate and baseline; None where it could not be computed.
+
+    Offline, low and high are the 95 % interval of the difference. Of a canary, `check` names the step; estimate, se, low,
+    high and threshold are relative lifts (0.05 is five per cent more) unless the step says otherwise; n counts viewers.
+    """
 
     metric: str
     candidate: float | None
@@ -39,6 +71,11 @@ class Evidence(Struct, frozen=True, kw_only=True):
     low: float | None
     high: float | None
     n: int
+    check: str = ""
+    estimate: float | None = None
+    se: float | None = None
+    threshold: float | None = None
+    p: float | None = None
 
 
 class Verdict(Struct, frozen=True, kw_only=True):

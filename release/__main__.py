@@ -1,9 +1,9 @@
 """`livefeed release deploy | status | rollback` (also `python -m release ...`): which release is in traffic."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,74 +12,113 @@ from rich.table import Table
 from settings import Settings, SettingsError, load
 
 if TYPE_CHECKING:
-    from registry.mlflow_store import MlflowRegistry
-    from serving.tf_serving import TfServing
+    from release.proxies import AdminProxy
 
 app = typer.Typer(help="Verdict to traffic: deploy, status, roll back.", no_args_is_help=True)
 console = Console(soft_wrap=True)
-Wait = Annotated[float, typer.Option(min=1.0, help="Seconds the model server may take to load the release.")]
+Wait = Annotated[float, typer.Option(min=1.0, help="Seconds that each step may take, such as loading the release.")]
+Label = Annotated[str, typer.Option(help="Under which it is in traffic: stable or canary.")]
+Proxies = Annotated[
+    list[str] | None, typer.Option("--proxy", help="Administration of a proxy to wait for, http://host:port; repeatable.")
+]  # fmt: skip
 
 
 @app.command()
 def deploy(
     candidate: Annotated[Path, typer.Argument(help="Folder of a judged candidate.")],
+    label: Label = "stable",
     wait_s: Wait = 60.0,
+    proxy: Proxies = None,
 ) -> None:
     """Register a candidate if need be, and bring it into traffic if its verdict is a pass."""
     from registry.evaluation import Evaluation
     from registry.manifest import read_manifest
     from registry.verdict import read_verdict
     from release.deploy import deploy as bring
+    from release.traffic import check_label
 
     def work(settings: Settings) -> None:
-        registry, server = _ends(settings)
-        verdict = read_verdict(candidate)
-        registry.register(candidate, read_manifest(candidate), Evaluation.load(candidate).measured())
-        bring(
-            candidate, verdict, releases=settings.releases, models=settings.models, server=server, registry=registry,
-            wait_s=wait_s, report=_say,
-        )  # fmt: skip
+        check_label(label)
+        verdict, ends = read_verdict(candidate), _ends(settings, proxy)
+        ends["registry"].register(candidate, read_manifest(candidate), Evaluation.load(candidate).measured())
+        bring(candidate, verdict, label=label, wait_s=wait_s, **ends)
 
     _or_sentence(work)
 
 
 @app.command()
 def rollback(
-    release: Annotated[str, typer.Argument(help="Name of a published release, such as demo-3.")],
+    release: Annotated[str, typer.Argument(help="Name of a published release, such as demo-3; none: no canary.")] = "",
+    label: Label = "stable",
     wait_s: Wait = 60.0,
+    proxy: Proxies = None,
 ) -> None:
-    """Put an earlier release back into traffic."""
+    """Put an earlier release back into traffic; with --label canary and no name, take the canary out."""
     from release.deploy import rollback as go_back
+    from release.deploy import withdraw
+    from release.errors import UnknownRelease
 
     def work(settings: Settings) -> None:
-        registry, server = _ends(settings)
-        go_back(
-            release, releases=settings.releases, models=settings.models, server=server, registry=registry,
-            wait_s=wait_s, report=_say,
-        )  # fmt: skip
+        ends = _ends(settings, proxy)
+        if not release and label == "stable":
+            raise UnknownRelease("no release was named; livefeed release status lists those that are published")
+        if release:
+            go_back(release, label=label, wait_s=wait_s, **ends)
+        else:
+            withdraw(label, wait_s=wait_s, **{name: end for name, end in ends.items() if name != "registry"})
 
     _or_sentence(work)
 
 
 @app.command()
-def status() -> None:
-    """Show published releases and which of them are in traffic."""
+def status(proxy: Proxies = None) -> None:
+    """Show published releases, which of them are in traffic, and what model server and proxies say of it."""
     from release.deploy import status as published
 
     def work(settings: Settings) -> None:
         table = Table("release", "version", "trained", "in traffic as")
-        for one in published(settings.releases):
+        releases = published(settings.releases)
+        for one in releases:
             table.add_row(one.name, str(one.version), one.created_at, ", ".join(one.labels))
         console.print(table)
+        for one in releases:
+            for label in one.labels:
+                _say(f"{label}: {one.name}; the model server: {_on_server(settings, one.name, label)}")
+        for end in _proxies(settings, proxy):
+            held = end.in_use()
+            used = "none" if held is None else ", ".join(f"{name} as {label}" for label, name in held.items()) or "none"
+            _say(f"the proxy at {end.address}: {'is not there' if held is None else f'uses {used}'}")
 
     _or_sentence(work)
 
 
-def _ends(settings: Settings) -> "tuple[MlflowRegistry, TfServing]":
+def _on_server(settings: Settings, name: str, label: str) -> str:
+    """What both models answer under a label: their versions, or why there is none."""
+    from release.publish import check
+    from release.served import labelled
+    from serving.tf_serving import TfServing
+
+    found = labelled(TfServing(settings.model_server), check(settings.releases / name), label)
+    return ", ".join(f"{model} {said}" for model, said in found.items())
+
+
+def _ends(settings: Settings, proxies: Sequence[str] | None) -> dict[str, Any]:
+    """The arguments that every way into traffic takes."""
     from registry.mlflow_store import MlflowRegistry
     from serving.tf_serving import TfServing
 
-    return MlflowRegistry(settings.mlflow), TfServing(settings.model_server)
+    return {
+        "releases": settings.releases, "models": settings.models, "server": TfServing(settings.model_server),
+        "registry": MlflowRegistry(settings.mlflow), "proxies": _proxies(settings, proxies), "report": _say,
+    }  # fmt: skip
+
+
+def _proxies(settings: Settings, given: Sequence[str] | None) -> "list[AdminProxy]":
+    from release.proxies import AdminProxy
+
+    host = f"[{settings.admin_host}]" if ":" in settings.admin_host else settings.admin_host
+    own = f"http://{host}:{settings.admin_port}"
+    return [AdminProxy(address.rstrip("/"), token=settings.admin_token) for address in given or [own]]
 
 
 def _say(line: str) -> None:

@@ -1,8 +1,7 @@
-"""The main path of a deployment: verdict, publish, served, answering, in traffic, champion; and the way back."""
+"""The main path of a deployment: verdict, published, loaded, labelled, in traffic, champion; and the way back."""
 
 import fcntl
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -10,16 +9,14 @@ from typing import Protocol
 from msgspec import Struct
 
 from registry.errors import NotPassed, RegistryError
-from registry.manifest import point_live, read_live, read_manifest
+from registry.manifest import read_live, read_manifest
 from registry.verdict import Verdict
 from release.errors import Busy, UnknownRelease
-from release.model_config import write_model_config
+from release.proxies import Proxy
 from release.publish import check, publish
-from release.served import ModelServer, smoke, wait_until_served
+from release.served import ModelServer
+from release.traffic import Report, Traffic, check_label, silent
 from serving.feed import STABLE
-
-CONFIG_POLL_S = 2.0  # the model server reads its configuration every second
-Report = Callable[[str], None]
 
 
 class Promotes(Protocol):
@@ -43,10 +40,6 @@ class Published(Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...]
 
 
-def silent(_: str) -> None:
-    """A report that nobody reads."""
-
-
 def deploy(
     candidate: Path,
     verdict: Verdict,
@@ -55,14 +48,18 @@ def deploy(
     models: Path,
     server: ModelServer,
     registry: Promotes,
+    label: str = STABLE,
+    proxies: Sequence[Proxy] = (),
     wait_s: float = 60.0,
     report: Report = silent,
 ) -> str:
-    """Bring a registered candidate that passed its gate into traffic; returns the release's name.
+    """Bring a candidate that passed its gate into traffic under a label; returns the release's name.
 
-    Each step can be repeated: after a failure, whatever it was, the old release is still in traffic and deploying again
-    goes on. NotPassed, BadCandidate, NotServed and RegistryError say which step it was.
+    Each step can be repeated: after a failure, whatever it was, the old release is still or again in traffic, and deploying
+    again goes on. The champion alias follows the label stable alone. NotPassed, BadCandidate, NotServed, NotUsed and
+    RegistryError say which step it was.
     """
+    check_label(label)
     name = candidate.name
     if not verdict.passed:
         raise NotPassed(
@@ -70,16 +67,16 @@ def deploy(
         )
     release = check(candidate)
     manifest = release.manifest
-    with _alone(releases):
-        _hold(models, {manifest.version, *_versions_in_traffic(releases)})
+    traffic = Traffic(releases, models, server, proxies, wait_s, report)
+    with alone(releases):
+        traffic.pin()
         publish(candidate, releases=releases, models=models)
         report(f"{manifest.name}: published")
-        wait_until_served(server, manifest.version, wait_s=wait_s, report=report)
-        smoke(server, release)
-        report(f"{manifest.name}: both models answer")
-        point_live(releases, read_live(releases) | {STABLE: manifest.name})
-        report(f"{manifest.name}: in traffic as {STABLE}")
-        registry.promote(verdict, line=manifest.line, version=manifest.version)
+        traffic.load(release)
+        with traffic.or_back():
+            traffic.point(release, label)
+            if label == STABLE:
+                registry.promote(verdict, line=manifest.line, version=manifest.version)
     return manifest.name
 
 
@@ -90,22 +87,43 @@ def rollback(
     models: Path,
     server: ModelServer,
     registry: Promotes,
+    label: str = STABLE,
+    proxies: Sequence[Proxy] = (),
     wait_s: float = 60.0,
     report: Report = silent,
 ) -> None:
-    """Put an earlier release back into traffic: loaded again if the model server had let it go, then pointed at."""
+    """Put an already published release into traffic under a label: back to an earlier one, or a canary made stable.
+
+    The same path as a deployment's. It stays there when the registry does not answer: whoever rolls back is in a hurry.
+    """
+    check_label(label)
     if name not in {one.name for one in status(releases)}:
         known = ", ".join(one.name for one in status(releases)) or "none yet"
         raise UnknownRelease(f"release {name!r} is not published; allowed are {known}")
     release = check(releases / name)
-    manifest = release.manifest
-    with _alone(releases):
-        _hold(models, {manifest.version, *_versions_in_traffic(releases)})
-        wait_until_served(server, manifest.version, wait_s=wait_s, report=report)
-        smoke(server, release)
-        point_live(releases, read_live(releases) | {STABLE: name})
-        report(f"{name}: in traffic as {STABLE}")
-        registry.alias(manifest.line, manifest.version)
+    traffic = Traffic(releases, models, server, proxies, wait_s, report)
+    with alone(releases):
+        traffic.pin()
+        traffic.load(release)
+        with traffic.or_back():
+            traffic.point(release, label)
+        if label == STABLE:
+            registry.alias(release.manifest.line, release.manifest.version)
+
+
+def withdraw(
+    label: str,
+    *,
+    releases: Path,
+    models: Path,
+    server: ModelServer,
+    proxies: Sequence[Proxy] = (),
+    wait_s: float = 60.0,
+    report: Report = silent,
+) -> None:
+    """Take a canary out of traffic; stable alone answers from then on. Harmless when there is none."""
+    with alone(releases):
+        Traffic(releases, models, server, proxies, wait_s, report).withdraw(label)
 
 
 def status(releases: Path) -> list[Published]:
@@ -124,21 +142,9 @@ def status(releases: Path) -> list[Published]:
     return sorted(out, key=lambda one: -one.version)
 
 
-def _versions_in_traffic(releases: Path) -> set[int]:
-    return {read_manifest(releases / name).version for name in read_live(releases).values()}
-
-
-def _hold(models: Path, versions: set[int]) -> None:
-    """Have the model server hold these versions before a new one comes: what is in traffic must never be let go."""
-    path = models / "models.config"
-    before = path.read_text(encoding="utf-8") if path.exists() else ""
-    if write_model_config(models, keep=versions).read_text(encoding="utf-8") != before:
-        time.sleep(CONFIG_POLL_S)
-
-
 @contextmanager
-def _alone(releases: Path) -> Iterator[None]:
-    """One deployment or roll-back at a time, over all processes."""
+def alone(releases: Path) -> Iterator[None]:
+    """One deployment or roll-back at a time, over all processes; Busy."""
     releases.mkdir(parents=True, exist_ok=True)
     with (releases / ".lock").open("w") as file:
         try:

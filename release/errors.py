@@ -23,3 +23,23 @@ class UnknownRelease(ReleaseError):
 
 class Busy(ReleaseError):
     """Another deployment or roll-back is under way."""
+
+
+class BadLabel(ReleaseError):
+    """No release is put under that label."""
+
+
+class NotUsed(ReleaseError):
+    """A proxy did not take a release in time."""
+
+
+class CannotStart(ReleaseError):
+    """A promotion cannot begin as asked."""
+
+
+class NoExperiment(ReleaseError):
+    """There is no experiment that this could be done to."""
+
+
+class StillInTraffic(ReleaseError):
+    """What was taken out of traffic still answers viewers."""

@@ -6,13 +6,26 @@ feed's own bias. A release whose model server is gone falls back to trending alo
 """
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from serving.catalogue import Item
-from serving.feed import Pick, Scored
+import numpy as np
+
+from events.schema import Explored
+from serving.item_columns import LIVE, ItemColumns, Rows
 
 EXPLORE = "explore"
+
+
+class Draw(NamedTuple):
+    """One place of a page: item row, source, place among the candidates (None: drawn from outside), odds and dice there."""
+
+    row: int
+    source: str
+    place: int | None
+    propensity: float | None
+    explored: Explored | None = None
 
 
 @dataclass(frozen=True)
@@ -24,40 +37,46 @@ class BootstrapConfig:
 
 
 def explore(
-    page: Sequence[Pick], eligible: Iterable[Item], *, limit: int, config: BootstrapConfig, dice: random.Random
-) -> list[Pick]:
+    page: Sequence[Draw], eligible: Rows, columns: ItemColumns, *, limit: int, config: BootstrapConfig, dice: random.Random
+) -> list[Draw]:  # fmt: skip
     """The page with each place, drawn for or left as it was; a page that is short is filled by draws up to `limit`.
 
     Draws are without replacement among what the page does not show, uniform within rooms and within media, so an item has the
     same odds at every drawn place: the kind's probability over the number of its kind.
     """
-    shown = {pick.scored.item_id for pick in page}
-    rooms: list[Item] = []
-    media: list[Item] = []
-    for item in sorted(eligible, key=lambda item: item.item_id):
-        if item.item_id not in shown:
-            (rooms if item.is_room else media).append(item)
-    odds = {True: config.live / max(len(rooms), 1), False: (1.0 - config.live) / max(len(media), 1)}
-    dice.shuffle(rooms)
-    dice.shuffle(media)
-    out: list[Pick] = []
+    rows = np.setdiff1d(eligible, [draw.row for draw in page])
+    live = columns.kind(rows) == LIVE
+    pools = {True: _Deck(rows[live], dice), False: _Deck(rows[~live], dice)}
+    odds = {True: config.live / max(pools[True].size, 1), False: (1.0 - config.live) / max(pools[False].size, 1)}
+    out: list[Draw] = []
     for place in range(limit):
         kept = page[place] if place < len(page) else None
         if kept is not None and dice.random() >= config.share:
-            out.append(Pick(scored=kept.scored, propensity=(kept.propensity or 1.0) * (1.0 - config.share)))
+            out.append(kept._replace(propensity=(kept.propensity or 1.0) * (1.0 - config.share)))
             continue
-        live = dice.random() < config.live
-        pool = rooms if live else media
-        if pool:
+        kind = dice.random() < config.live
+        drawn = pools[kind].draw()
+        if drawn is not None:
             share = config.share if kept is not None else 1.0
-            out.append(Pick(scored=_drawn(pool.pop()), propensity=share * odds[live]))
+            out.append(Draw(drawn, EXPLORE, None, share * odds[kind]))
         elif kept is not None:
-            out.append(Pick(scored=kept.scored, propensity=None))
+            out.append(kept._replace(propensity=None))
     return out
 
 
-def _drawn(item: Item) -> Scored:
-    return Scored(
-        item_id=item.item_id, content_type=item.content_type, creator_id=item.creator_id, source=EXPLORE, score=0.0,
-        merit=0.0, scores={},
-    )  # fmt: skip
+class _Deck:
+    """Rows drawn without replacement: a shuffle of which only what is drawn is done (Fisher and Yates)."""
+
+    def __init__(self, rows: Rows, dice: random.Random) -> None:
+        self._rows, self._dice, self._moved = rows, dice, dict[int, int]()
+        self.size, self._left = len(rows), len(rows)
+
+    def draw(self) -> int | None:
+        """The next row; None when there are no more."""
+        if not self._left:
+            return None
+        at, last = self._dice.randrange(self._left), self._left - 1
+        found = self._moved.get(at, at)
+        self._moved[at] = self._moved.get(last, last)
+        self._left = last
+        return int(self._rows[found])

@@ -1,83 +1,123 @@
-"""Recall: every source's candidates, filtered, merged without repeats under quotas; each keeps its first source."""
+"""Recall: every source's candidates as item rows, filtered once, merged without repeats under quotas; each keeps its first
+source. A source that has nothing to start from is empty.
+"""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import NamedTuple
 
-from serving.catalogue import CatalogueView, Item
+import numpy as np
+
+from events.schema import ContentType
+from serving.catalogue import CatalogueView
 from serving.feed import FeedRequest
 from serving.filters import Eligibility
+from serving.item_columns import Rows
 from serving.models import Matrix
-from serving.retrieval import Retrieval
+from serving.retrieval import NO_ROWS, Retrieval
+from serving.sides import Pool, Viewer, maker_rows
+
+# In the order they are asked: what names a candidate first is its source. `explore` is drawn, not recalled.
+SOURCES = (
+    "followed", "repeat", "live", "similar_host", "similar", "neighbour", "two_tower", "fresh", "trending", "explore",
+)  # fmt: skip
+CODE = {source: number for number, source in enumerate(SOURCES)}
+RECENT = 10  # things the viewer spoke for lately from which neighbours start
 
 
 @dataclass(frozen=True)
 class Quotas:
-    """How many candidates each source may bring, in the order they are asked; together at most `total`."""
+    """How many candidates each source may bring; together at most `total`."""
 
-    followed: int = 40  # rooms of hosts the viewer follows
+    followed: int = 40  # live rooms of hosts the viewer follows
+    repeat: int = 20  # live rooms of hosts she has watched before
     live: int = 100  # other rooms, nearest first
-    two_tower: int = 220  # media of the index, nearest first
+    similar_host: int = 20  # live rooms of hosts whose viewers are hers
     similar: int = 40  # near the item being played
-    fresh: int = 40  # media the index does not have yet
+    neighbour: int = 60  # what viewers of her recent items, and of the one being played, also chose
+    two_tower: int = 300  # media, nearest first
+    fresh: int = 40  # media published since the index was built, nearest first
     trending: int = 60
     total: int = 500
-
-
-class Candidate(NamedTuple):
-    """An item that may be shown and the source that named it first."""
-
-    item: Item
-    source: str
 
 
 class Query(NamedTuple):
     """What recall starts from; `embedding` is the viewer's, None when no model answered."""
 
     request: FeedRequest
-    follows: frozenset[str]
+    viewer: Viewer
     embedding: Matrix | None
 
 
-def recall(
-    query: Query, view: CatalogueView, retrieval: Retrieval | None, rules: Eligibility, quotas: Quotas
-) -> list[Candidate]:
+def recall(query: Query, view: CatalogueView, retrieval: Retrieval | None, rules: Eligibility, quotas: Quotas) -> Pool:
     """At most `quotas.total` eligible candidates; without a retrieval or an embedding only the sources that need neither."""
-    sources = [("followed", _followed(query, view, rules), quotas.followed)]
-    if retrieval is not None and query.embedding is not None:
-        sources += _by_embedding(query, query.embedding, retrieval, rules, quotas)
-    sources += [
-        ("trending", _trending(query, view), quotas.trending),
-        ("live", iter(sorted(rules.live)), quotas.live),
+    named = list(_sources(query, view, retrieval, rules, quotas))
+    rows = np.concatenate([rows for _, rows, _ in named])
+    codes = np.repeat(np.array([CODE[source] for source, _, _ in named], np.int8), [len(rows) for _, rows, _ in named])
+    fine = rules.admit(rows)
+    rows, codes = rows[fine], codes[fine]
+    _, first = np.unique(rows, return_index=True)
+    first.sort()
+    rows, codes = rows[first], codes[first]
+    kept = np.concatenate([np.flatnonzero(codes == CODE[source])[:quota] for source, _, quota in named])
+    kept = kept[: quotas.total]
+    rows = rows[kept]
+    return Pool(rows, codes[kept], view.table.makers(rows), view.columns.kind(rows))
+
+
+def _sources(
+    query: Query, view: CatalogueView, retrieval: Retrieval | None, rules: Eligibility, quotas: Quotas
+) -> Iterator[tuple[str, Rows, int]]:
+    """Source, rows and quota, in the order of SOURCES; a source may name more than its quota, some will be filtered."""
+    wanted = query.request.content_type
+    rooms = wanted in (None, ContentType.LIVE)
+    if rooms and len(view.live):
+        yield from _met_hosts(query, view, quotas)
+    if retrieval is not None:
+        yield from _by_release(query, view, retrieval, rules, quotas)
+    yield "trending", view.trending_for(query.request.surface, wanted).rows, quotas.trending
+    if query.embedding is None and rooms:
+        yield "live", view.live, quotas.live
+    if query.embedding is None and wanted is not ContentType.LIVE:
         # Newest media fill what is left: a new catalogue has no trends, and without a model nothing is nearest.
-        ("fresh", iter(view.newest), quotas.fresh if query.embedding is not None else quotas.total),
-    ]
-    taken: dict[str, Candidate] = {}
-    for source, ids, quota in sources:
-        new = view.known(one for one in ids if one not in taken)
-        for item in islice(rules.keep(new), min(quota, quotas.total - len(taken))):
-            taken.setdefault(item.item_id, Candidate(item, source))
-    return list(taken.values())
+        spare = quotas.total + len(rules.seen) + len(query.request.exclude)
+        yield "fresh", view.newest_rows[:spare], quotas.total
 
 
-def _followed(query: Query, view: CatalogueView, rules: Eligibility) -> Iterator[str]:
-    return (room.item_id for room in view.known(sorted(rules.live)) if room.creator_id in query.follows)
+def _met_hosts(query: Query, view: CatalogueView, quotas: Quotas) -> Iterator[tuple[str, Rows, int]]:
+    yield "followed", view.rooms_of(maker_rows(query.viewer.values["follows"], view)), quotas.followed
+    yield "repeat", view.rooms_of(maker_rows(query.viewer.pairs, view)), quotas.repeat
 
 
-def _trending(query: Query, view: CatalogueView) -> Iterator[str]:
-    return (one for one, _ in view.trending_for(query.request.surface, query.request.content_type))
-
-
-def _by_embedding(
-    query: Query, viewer: Matrix, retrieval: Retrieval, rules: Eligibility, quotas: Quotas
-) -> Iterable[tuple[str, Iterator[str], int]]:
-    """The sources that need the viewer's embedding. Searches ask for more by what the filters may take away."""
-    spare = len(rules.seen) + 50
-    allowed = retrieval.allowed(query.request.content_type)
-    yield "live", iter(retrieval.rooms.search(viewer, len(retrieval.rooms.ids))), quotas.live
-    near = None if query.request.context_item_id is None else retrieval.embedding_of(query.request.context_item_id)
+def _by_release(
+    query: Query, view: CatalogueView, retrieval: Retrieval, rules: Eligibility, quotas: Quotas
+) -> Iterator[tuple[str, Rows, int]]:
+    """The sources that need a release, some also an embedding. Searches ask for more by what the filters may take away."""
+    request, viewer = query.request, query.embedding
+    spare = len(rules.seen) + len(request.exclude) + 20
+    wanted = request.content_type
+    if wanted in (None, ContentType.LIVE):
+        if viewer is not None:
+            yield "live", retrieval.nearest_rooms(viewer, quotas.live + spare), quotas.live
+        yield "similar_host", _rooms_of_similar_hosts(query, view, retrieval), quotas.similar_host
+    if wanted is ContentType.LIVE:
+        return
+    context = view.table.row_of.get(request.context_item_id or "")
+    near = None if context is None else retrieval.embedding_of(context)
     if near is not None:
-        yield "similar", iter(retrieval.index.search(near, quotas.similar + spare, allowed=allowed)), quotas.similar
-    yield "two_tower", iter(retrieval.index.search(viewer, quotas.two_tower + spare, allowed=allowed)), quotas.two_tower
-    yield "fresh", iter(retrieval.fresh.search(viewer, quotas.fresh + spare)), quotas.fresh
+        yield "similar", retrieval.nearest_media(near, quotas.similar + spare, wanted), quotas.similar
+    row_of = view.table.row_of
+    seeds = [row for one in query.viewer.values["recent_positive"][:RECENT] if (row := row_of.get(one)) is not None]
+    yield "neighbour", retrieval.neighbours_of([*seeds, *([] if context is None else [context])]), quotas.neighbour
+    if viewer is None:
+        return
+    yield "two_tower", retrieval.nearest_media(viewer, quotas.two_tower + spare, wanted), quotas.two_tower
+    yield "fresh", retrieval.nearest_fresh(viewer, quotas.fresh + spare, wanted), quotas.fresh
+
+
+def _rooms_of_similar_hosts(query: Query, view: CatalogueView, retrieval: Retrieval) -> Rows:
+    lists, known = retrieval.release.neighbours, view.table.creator_row
+    if not len(view.live) or not lists.hosts.ids:
+        return NO_ROWS
+    recent = [one for one in query.viewer.values["recent_positive"][:RECENT] if one in known]
+    return view.rooms_of(maker_rows(lists.hosts_like(recent)[0], view)) if recent else NO_ROWS

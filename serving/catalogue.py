@@ -1,34 +1,46 @@
 """Items, creators, live rooms and trending lists kept in process, so that 500 candidates cost no round trip to the store.
 
 A background thread calls `refresh`. It reads everything once, in slices, and from then on only what the store announces as
-changed; when it has missed announcements it reads everything again, slice by slice, beside following them. What a request is
-about to show is read again (`recheck`), so a removed item is never shown for being remembered.
+changed; when it has missed announcements it reads everything again, slice by slice, beside following them. Rooms that a
+request is about to show are looked at once more: here (`ended`), or in the store where the last look at it is not fresh
+(`still_live`).
 
 The items are changed in place, by that one thread: a catalogue of millions cannot be copied several times a second. Readers
 therefore look items up with `get`, once, and never iterate.
 """
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain
 from sys import intern
 from typing import Any
+
+import numpy as np
 
 from events.schema import ContentType, Surface
 from features.definitions import LEASE_S, MINUTE, Entity
 from features.state import EntityState, words_of
 from features.store import OnlineStore
 from serving.held import HeldState, Warm
+from serving.item_columns import ItemColumns, Rows
 from serving.item_table import ItemTable
+from serving.learner import Learner
 from serving.newest import Newest
+from serving.trend import NO_TREND, Trend
 from serving.words import Words
 
 BATCH = 500  # entities a store read
 SLICE = 5_000  # items of a whole read that are read in one refresh
+# Until everything was read once; of millions that takes minutes, in which feeds use what there is.
+SLICES_AT_FIRST = 4
 MOVED = 2_000  # items whose numbers are computed again in one refresh because time has passed
 ENDED_S = 600.0  # event time: a room whose lease ended that long before the store's watermark leaves memory
 TRENDING_DEPTH = 200
+TREND_S = 1.0
+FRESH_S = 0.3  # of event and of wall time since a refresh began: leases that old are not read again for a page
 ALL = "ALL"
 _TOWER = ("content_type", "creator_id", "category", "tags", "language", "duration_s")
 _ATTRIBUTES = (*_TOWER, "title", "status", "shown", "published_at", "heartbeat_at")
@@ -49,6 +61,7 @@ class Item:
     published_at: float
     heartbeat_at: float
     fingerprint: int  # changes when an attribute that the item tower sees changes
+    language: str = "unknown"
     tags: tuple[str, ...] = ()
 
     @property
@@ -61,17 +74,22 @@ class Item:
         """What viewers' features are read through (features.state.words_of)."""
         return {"category": self.category, "content_type": self.content_type, "tags": self.tags}
 
+    @property
+    def lease_until(self) -> float:
+        """Epoch seconds at which the room's lease ends, by its own last heartbeat."""
+        return self.heartbeat_at + LEASE_S
+
     def live_at(self, now: float) -> bool:
         """Whether the room's lease holds, as far as its own last heartbeat says."""
-        return self.is_room and self.shown and self.heartbeat_at + LEASE_S > now
+        return self.is_room and self.shown and self.lease_until > now
 
     @staticmethod
-    def of(item_id: str, state: EntityState, warm: Warm | None = None) -> "Item":
-        """Read the attributes out of a merged state."""
+    def of(item_id: str, state: EntityState, warm: Warm | None = None, *, held: HeldState | None = None) -> "Item":
+        """Read the attributes out of a merged state; `held` instead of holding it where its numbers are not asked for."""
         got = {name: state[name][1] if state.get(name) else None for name in _ATTRIBUTES}
         return Item(
             item_id=item_id,
-            held=HeldState(Entity.ITEM, state, warm),
+            held=held or HeldState(Entity.ITEM, state, warm),
             content_type=intern(str(got["content_type"] or ContentType.VIDEO)),
             creator_id=intern(str(got["creator_id"] or "unknown")),
             category=intern(str(got["category"] or "unknown")),
@@ -81,19 +99,12 @@ class Item:
             published_at=float(got["published_at"] or 0.0),
             heartbeat_at=float(got["heartbeat_at"] or 0.0),
             fingerprint=hash(str([got[name] for name in _TOWER])),
+            language=intern(str(got["language"] or "unknown")),
             tags=tuple(map(intern, got["tags"] or ())),
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Creator:
-    """A creator's state, and the words of the last room; none where there was none."""
-
-    held: HeldState
-    words: Mapping[str, Any]
-
-
-_NO_CREATOR = HeldState(Entity.CREATOR, {})
+_NO_ITEM = HeldState(Entity.ITEM, {})
 
 
 @dataclass(frozen=True)
@@ -101,20 +112,18 @@ class CatalogueView:
     """What is known as of one refresh; `items`, `creators` and `table` go on changing."""
 
     items: dict[str, Item] = field(default_factory=dict)
-    creators: dict[str, Creator] = field(default_factory=dict)
+    creators: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # words of their last rooms
     table: ItemTable = field(default_factory=ItemTable)
+    columns: ItemColumns = field(default_factory=ItemColumns)
+    live: Rows = field(default_factory=lambda: np.zeros(0, np.intp))  # rows of `rows`
+    newest_rows: Rows = field(default_factory=lambda: np.zeros(0, np.intp))
     rooms: tuple[str, ...] = ()  # live as of the refresh
     newest: tuple[str, ...] = ()  # shown media, newest first, at most serving.newest.NEWEST
-    trending: Mapping[str, Sequence[tuple[str, float]]] = field(default_factory=dict)
+    trending: Mapping[str, Trend] = field(default_factory=dict)
     shape: int = 0  # grows when an item comes, goes or changes its attributes
-    loaded: bool = False
+    loaded: bool = False  # whether everything was read once
     as_of: float | None = None  # event time of the refresh
-    refreshed: float = 0.0  # monotonic seconds of it
-
-    def creator(self, creator_id: str) -> HeldState:
-        """A creator's state; an empty one where nothing is known."""
-        found = self.creators.get(creator_id)
-        return _NO_CREATOR if found is None else found.held
+    refreshed: float = 0.0  # monotonic seconds when it began
 
     def known(self, ids: Iterable[str]) -> Iterator[Item]:
         """The items there are among `ids`, in order."""
@@ -125,13 +134,45 @@ class CatalogueView:
         item = self.items.get(key)
         if item is not None:
             return item.words
-        creator = self.creators.get(key)
-        return None if creator is None else creator.words
+        return self.creators.get(key)
 
-    def trending_for(self, surface: Surface, content_type: ContentType | None) -> Sequence[tuple[str, float]]:
+    def rooms_of(self, hosts: Rows) -> Rows:
+        """Rows of the live rooms of those creators, in the order of the hosts' rows."""
+        if not len(hosts) or not len(self.live):
+            return self.live[:0]
+        ordered, rooms = self._by_host
+        wanted = np.unique(hosts)
+        begin, end = (np.searchsorted(ordered, wanted, side) for side in ("left", "right"))
+        return np.concatenate([rooms[first:last] for first, last in zip(begin, end, strict=True)])
+
+    @cached_property
+    def _by_host(self) -> tuple[Rows, Rows]:
+        hosts = self.table.makers(self.live)
+        order = np.argsort(hosts, kind="stable")
+        return hosts[order].astype(np.intp), self.live[order]
+
+    def state_of(self, item_id: str) -> EntityState | None:
+        """An item's merged state as last read; None where the item is not held."""
+        item = self.items.get(item_id)
+        return None if item is None else item.held.state
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether it is as good as another look at the store."""
+        if self.as_of is None or not abs(now - self.as_of) <= FRESH_S:
+            return False
+        return time.monotonic() - self.refreshed <= FRESH_S
+
+    def ended(self, rooms: Sequence["Item"], now: float) -> set[str]:
+        """Ids of those rooms that are not live, as far as is known here."""
+        ids = [room.item_id for room in rooms]
+        live = self.columns.live(self.table.rows(ids), now)
+        return {one for one, lives in zip(ids, live.tolist(), strict=True) if not lives}
+
+    def trending_for(self, surface: Surface, content_type: ContentType | None) -> Trend:
         """The list of that surface and type, the home page's where the surface has none."""
         kind = content_type or ALL
-        return self.trending.get(f"{surface}:{kind}") or self.trending.get(f"{Surface.HOME}:{kind}") or ()
+        found = self.trending.get(f"{surface}:{kind}")
+        return found if found is not None and len(found.rows) else self.trending.get(f"{Surface.HOME}:{kind}", NO_TREND)
 
 
 class Catalogue:
@@ -141,31 +182,53 @@ class Catalogue:
         self._store = patient or store  # what `refresh` reads from
         self._quick = store  # what a request reads from
         self._items: dict[str, Item] = {}
-        self._creators: dict[str, Creator] = {}
-        self._table, self._newest, self._warm = ItemTable(), Newest(), Warm()
+        self._creators: dict[str, Mapping[str, Any]] = {}
+        self._table, self._columns = ItemTable(), ItemColumns()
+        self._newest, self._warm = Newest(), Warm()
         self._rooms: set[str] = set()  # the rooms among the items
         self._cursor: str | None = None
         self._whole = Whole([])
         self._shape = 0
         self._swept = 0  # the minute of the watermark in which rooms were last let go
-        self.view = CatalogueView(self._items, self._creators, self._table)
+        self.view = CatalogueView(self._items, self._creators, self._table, self._columns)
+        self._learners: list[Learner] = []
+        self._table.new_creator = self._tell_of_creator
+        self._listed: frozenset[str] = frozenset()
+        self._trends_read = (-math.inf, -math.inf)  # monotonic seconds, event time
         self.words = Words(lambda key: self.view.words(key), store)
 
     def refresh(self, now: float) -> None:
         """Bring the view up to date; StoreUnavailable leaves the last one, which may already hold newer items."""
+        begun = time.monotonic()
         self._follow(now)
         self._read_on(now)
         rooms = tuple(self._store.live_rooms(now))
+        rooms = self.view.rooms if rooms == self.view.rooms else rooms
         self._read_items([one for one in rooms if one not in self._items], now)
         self._let_go(self._store.watermark())
         for item in self.view.known(self._table.due(now, limit=MOVED)):
             self._table.put(item.item_id, item.held.state, creator_id=item.creator_id, now=now)
         if self._newest.is_short:
             self._newest.refill((i.item_id, i.published_at) for i in self._items.values() if not i.is_room)
+        newest, before = self._newest.ids(), self.view
+        live = before.live
+        if rooms is not before.rooms or self._shape != before.shape:  # else the same rooms stand in the same rows
+            self._list(frozenset(rooms))
+            live = self._table.rows(rooms)
+        # Ids that are the same tuple have the same rows: a new one is made whenever one comes or goes.
+        newest_rows = before.newest_rows if newest is before.newest else self._table.rows(newest)
         self.view = CatalogueView(
-            self._items, self._creators, self._table, rooms=rooms, newest=self._newest.ids(),
-            trending=self._read_trending(), shape=self._shape, loaded=True, as_of=now, refreshed=time.monotonic(),
+            self._items, self._creators, self._table, self._columns, live=live,
+            newest_rows=newest_rows, rooms=rooms, newest=newest, trending=self._trends(now), shape=self._shape,
+            loaded=before.loaded or not self._whole.left, as_of=now, refreshed=begun,
         )  # fmt: skip
+
+    def _list(self, rooms: frozenset[str]) -> None:
+        """Mark the rooms that the store lists as live, and unmark those it no longer does."""
+        row_of = self._table.row_of
+        self._columns.list_rooms([row_of[one] for one in self._listed - rooms if one in row_of], False)
+        self._columns.list_rooms([row_of[one] for one in rooms if one in row_of], True)
+        self._listed = rooms
 
     def _follow(self, now: float) -> None:
         """Read what was announced since the last time, or begin to read everything where that is not known."""
@@ -182,11 +245,13 @@ class Catalogue:
         self.words.forget(chain(changed.items, changed.creators))
 
     def _read_on(self, now: float) -> None:
-        """The next slice of a whole read, all of them before the first view; at its end what is listed no more goes.
+        """The next slices of a whole read; at its end what is listed no more goes.
 
         A store that lists nothing has lost its data: then what is held stays until it is announced anew.
         """
-        while self._whole.left:
+        for _ in range(1 if self.view.loaded else SLICES_AT_FIRST):
+            if not self._whole.left:
+                return
             ids = self._whole.left[-SLICE:]
             self._read_items(ids, now, whole=True)
             del self._whole.left[-SLICE:]
@@ -195,8 +260,6 @@ class Catalogue:
                     self._drop(gone)
                 self._read_creators([one for one in self._creators if one not in self._whole.creators], now)
                 self._whole = Whole([])
-            if self.view.loaded:
-                return
 
     def _read_items(self, ids: Sequence[str], now: float, *, whole: bool = False) -> None:
         """Read items into the catalogue, first their creators: those not held, in a whole read those it has not read yet."""
@@ -214,9 +277,8 @@ class Catalogue:
         for start in range(0, len(ids), BATCH):
             batch = ids[start : start + BATCH]
             for one, state in zip(batch, self._store.read(Entity.CREATOR, batch), strict=True):
-                held = HeldState(Entity.CREATOR, state, self._warm)
                 self._table.put_creator(one, state, now)
-                self._creators[one] = Creator(held, words_of({}, state))
+                self._creators[one] = words_of({}, state)
                 if self._whole.left:
                     self._whole.creators.add(one)
 
@@ -227,7 +289,12 @@ class Catalogue:
             self._drop(one)
             return
         old = self._items.get(one)
-        self._table.put(one, state, creator_id=item.creator_id, now=now)
+        row = self._table.put(one, state, creator_id=item.creator_id, now=now)
+        if old is None or old.fingerprint != item.fingerprint or item.is_room:
+            self._columns.put(row, item)
+        if old is None:
+            for learner in self._learners:
+                learner.item(one, row)
         self._items[one] = item
         if item.is_room:
             self._rooms.add(one)
@@ -239,6 +306,10 @@ class Catalogue:
         if self._items.pop(item_id, None) is not None:
             self._rooms.discard(item_id)
             self._newest.drop(item_id)
+            row = self._table.row_of[item_id]
+            self._columns.drop(row)
+            for learner in self._learners:
+                learner.gone(item_id, row)
             self._table.drop(item_id)
             self._shape += 1
 
@@ -249,14 +320,45 @@ class Catalogue:
             for room in [one for one in self._rooms if not self._items[one].live_at(watermark - ENDED_S)]:
                 self._drop(room)
 
-    def _read_trending(self) -> dict[str, Sequence[tuple[str, float]]]:
+    def _trends(self, now: float) -> Mapping[str, Trend]:
+        """What trends: read anew once a second of wall or of event time; the collector writes it no more often."""
+        wall, at = self._trends_read
+        if not self.view.trending or time.monotonic() - wall >= TREND_S or not 0.0 <= now - at < TREND_S:
+            found, self._trends_read = self._read_trending(), (time.monotonic(), now)
+            return found
+        return self.view.trending
+
+    def _read_trending(self) -> dict[str, Trend]:
         names = [f"{surface}:{kind}" for surface in Surface for kind in (ALL, *ContentType)]
-        return {name: self._store.trending(name, TRENDING_DEPTH) for name in names}
+        return {name: self._trend(self._store.trending(name, TRENDING_DEPTH)) for name in names}
+
+    def _trend(self, pairs: Sequence[tuple[str, float]]) -> Trend:
+        return Trend(self._table.rows([one for one, _ in pairs]), np.array([score for _, score in pairs], np.float64))
+
+    def _tell_of_creator(self, creator_id: str, row: int) -> None:
+        for learner in self._learners:
+            learner.creator(creator_id, row)
+
+    def attach(self, learner: Learner) -> None:
+        """Tell the learner of every item that comes and goes from now on."""
+        self._learners = [*self._learners, learner]
+
+    def detach(self, learner: Learner) -> None:
+        """Tell it no more."""
+        self._learners = [one for one in self._learners if one is not learner]
+
+    def still_live(self, rooms: Sequence[Item]) -> dict[str, Item]:
+        """Those rooms with the leases they have now, by id: a room that ended has none that holds."""
+        leases = self._quick.leases([room.item_id for room in rooms])
+        return {
+            room.item_id: replace(room, heartbeat_at=(lease or 0.0) - LEASE_S)
+            for room, lease in zip(rooms, leases, strict=True)
+        }
 
     def recheck(self, ids: Sequence[str]) -> dict[str, Item]:
         """Those items as the store has them now; what it has nothing of is left out."""
         states = self._quick.read(Entity.ITEM, ids)
-        return {one: Item.of(one, state) for one, state in zip(ids, states, strict=True) if state}
+        return {one: Item.of(one, state, held=_NO_ITEM) for one, state in zip(ids, states, strict=True) if state}
 
 
 class Whole:

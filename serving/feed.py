@@ -6,10 +6,27 @@ from events.schema import ContentType, Surface
 
 # Why an answer is less than it could be; every value `degraded` can hold.
 MODEL_UNAVAILABLE = "model_unavailable"
+INDEX_UNAVAILABLE = "index_unavailable"
 FEATURES_UNAVAILABLE = "features_unavailable"
 NO_CANDIDATES = "no_candidates"
-DEGRADATIONS = (MODEL_UNAVAILABLE, FEATURES_UNAVAILABLE, NO_CANDIDATES)
+OVERLOADED = "overloaded"
+DEGRADATIONS = {
+    MODEL_UNAVAILABLE: "no model scored the items, which are what trends",
+    INDEX_UNAVAILABLE: "nothing was looked for as nearest to the viewer; the items of the other sources are scored",
+    FEATURES_UNAVAILABLE: "the viewer and the items are as last known",
+    NO_CANDIDATES: "there is nothing that may be shown",
+    OVERLOADED: "there was too much to do, so nothing was asked of any part",
+}
 STABLE = "stable"
+
+
+class Session(Struct, frozen=True, kw_only=True):
+    """One viewer's ordered feed over its pages: `offset` places of it are done with, of which `shown` were shown."""
+
+    session_id: str
+    offset: int
+    shown: int
+    release: str  # of which it was made
 
 
 class FeedRequest(Struct, frozen=True, kw_only=True):
@@ -23,6 +40,9 @@ class FeedRequest(Struct, frozen=True, kw_only=True):
     context_item_id: str | None = None
     limit: int = 20
     diversity: float = 0.2
+    locale: str | None = None  # BCP 47
+    session: Session | None = None  # None on the first page
+    exclude: frozenset[int] = frozenset()  # `cursor.short_hash` of the items that earlier pages showed
 
 
 class Age(Struct, frozen=True, kw_only=True):
@@ -46,6 +66,7 @@ class FeedItem(Struct, frozen=True, kw_only=True):
     source: str
     live: bool
     status: str
+    rank: int = 1  # 1-based place in the session's feed over its pages; `paging.page` sets it
 
 
 class Feed(Struct, frozen=True, kw_only=True):
@@ -60,22 +81,4 @@ class Feed(Struct, frozen=True, kw_only=True):
     degraded: tuple[str, ...]
     features_age: dict[str, Age | None]  # of `viewer` and `items` (None: never read) when the store is gone, else empty
     items: tuple[FeedItem, ...]
-
-
-class Scored(Struct, frozen=True, kw_only=True):
-    """A candidate with its score; `merit` in 0..1 is what it is ordered by, `scores` is empty when no model answered."""
-
-    item_id: str
-    content_type: str
-    creator_id: str
-    source: str
-    score: float
-    merit: float
-    scores: dict[str, float]
-
-
-class Pick(Struct, frozen=True, kw_only=True):
-    """A candidate at its place; `propensity` is the logging policy's probability of it there."""
-
-    scored: Scored
-    propensity: float | None
+    next_cursor: str | None = None  # of the next page; None: there is none

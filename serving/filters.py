@@ -1,44 +1,60 @@
-"""Who may be shown to whom: live rooms only while live, nothing hidden, blocked or already played."""
+"""Who may be shown to whom: live rooms only while live, nothing hidden, blocked, played or shown on an earlier page."""
 
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from events.schema import ContentType
-from serving.catalogue import Item
+import numpy as np
+import numpy.typing as npt
+
+from serving.catalogue import CatalogueView, Item
+from serving.cursor import short_hash
+from serving.feed import FeedRequest
+from serving.item_columns import GONE, KIND_OF, LIVE, Rows, among
+from serving.sides import Viewer, item_rows, maker_rows
+
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Eligibility:
-    """One request's rules."""
+    """One request's rules over one view of the catalogue."""
 
-    live: frozenset[str]  # rooms whose lease holds now
-    blocked: frozenset[str]  # creators
-    seen: frozenset[str]  # media already played
-    content_type: ContentType | None = None
-    context_item_id: str | None = None
+    view: CatalogueView
+    request: FeedRequest
+    viewer: Viewer
+    blocked: Rows  # creators
+    seen: Rows  # media already played, and the context item
 
     @staticmethod
-    def of(
-        user: Mapping[str, Any],
-        live: Iterable[str],
-        *,
-        content_type: ContentType | None = None,
-        context_item_id: str | None = None,
-    ) -> "Eligibility":
+    def of(viewer: Viewer, request: FeedRequest, view: CatalogueView) -> "Eligibility":
         """The rules that a viewer's feature values and the request make."""
-        return Eligibility(
-            frozenset(live), frozenset(user["blocked_creators"]), frozenset(user["seen"]), content_type, context_item_id
-        )
+        seen = viewer.values["seen"]
+        context = () if request.context_item_id is None else (request.context_item_id,)
+        blocked = maker_rows(viewer.values["blocked_creators"], view)
+        return Eligibility(view, request, viewer, blocked, item_rows((*seen, *context), view))
+
+    def admit(self, rows: Rows) -> Flags:
+        """Whether each item may be shown."""
+        columns, request = self.view.columns, self.request
+        kinds = columns.kind(rows)
+        fine = kinds != GONE
+        if request.content_type is not None:
+            fine &= kinds == KIND_OF[request.content_type]
+        fine &= (kinds != LIVE) | columns.live(rows, request.now)
+        if self.seen.size:
+            fine &= ~among(rows, self.seen)
+        if self.blocked.size:
+            fine &= ~among(self.view.table.makers(rows), self.blocked)
+        return self._not_shown_before(rows, fine) if request.exclude else fine
 
     def admits(self, item: Item) -> bool:
-        """Whether the item may be shown."""
-        if self.content_type is not None and item.content_type != self.content_type:
+        """Whether an item as just read from the store may be shown."""
+        request, values = self.request, self.viewer.values
+        if not item.shown or item.creator_id in values["blocked_creators"] or item.item_id == request.context_item_id:
             return False
-        if item.creator_id in self.blocked or item.item_id == self.context_item_id or not item.shown:
-            return False
-        return item.item_id in self.live if item.is_room else item.item_id not in self.seen
+        return item.live_at(request.now) if item.is_room else item.item_id not in values["seen"]
 
-    def keep(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items that may be shown, in order."""
-        return (item for item in items if self.admits(item))
+    def _not_shown_before(self, rows: Rows, fine: Flags) -> Flags:
+        id_of, shown = self.view.table.id_of, self.request.exclude
+        for place in np.flatnonzero(fine).tolist():
+            fine[place] = short_hash(id_of[rows[place]]) not in shown
+        return fine

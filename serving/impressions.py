@@ -1,23 +1,25 @@
 """Sends impressions to the event log behind the request's back: a bounded queue, and a bounded file while the log is down.
 
-What waits in memory is lost when the process is killed: at most the last `linger_s` while the log answers, since everything
-goes to the file while it does not. An impression may be sent twice (the log took it, the answer was lost); the collector
-drops the second by its event id.
+What waits in memory is lost when the process is killed: at most the last `linger_s` and `patience_s`, since everything
+goes to the file as soon as the log takes longer. An impression may be sent twice (the log took it, the answer was lost or
+late); the collector drops the second by its event id.
 """
 
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from events.errors import EventsError
 from events.log import EventWriter
-from events.schema import Event, Impression
+from events.schema import EmptyFeed, Event, Impression
 from serving.metrics import Metrics
 from serving.spool import Spool
 
 BATCH = 1_000
+Logged = Impression | EmptyFeed
 
 
 @dataclass(frozen=True)
@@ -25,15 +27,16 @@ class ImpressionConfig:
     """Bounds of the queue and the pace of sending."""
 
     queue: int = 20_000  # impressions in memory; beyond it they go to the file
-    linger_s: float = 0.05  # how long impressions gather before they are sent
-    retry_s: float = 1.0  # between two attempts while the log is down
+    linger_s: float = 0.1  # how long impressions gather before they are sent
+    patience_s: float = 0.3  # how long the log may take before they go to the file
+    retry_s: float = 0.5  # between two attempts while the log is down
 
 
 DEFAULT = ImpressionConfig()
 
 
 class ImpressionLog:
-    """Takes impressions from request threads and sends them from its own."""
+    """Takes impressions from request threads; one thread of its own sends them, one more sees to it that none wait long."""
 
     def __init__(
         self, connect: Callable[[], EventWriter], spool: Spool, *, metrics: Metrics, config: ImpressionConfig = DEFAULT
@@ -42,18 +45,23 @@ class ImpressionLog:
         self._spool = spool
         self._metrics = metrics
         self._config = config
-        self._queue: deque[Impression] = deque()
+        self._queue: deque[Logged] = deque()
         self._writer: EventWriter | None = None
         self._next_attempt = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="impressions", daemon=True)
+        self._sender = ThreadPoolExecutor(1, thread_name_prefix="impressions-sender")
+        self._round: Future[None] | None = None  # under way
+        self._progress = 0.0  # when it began, or the log last confirmed something
+        self._in_hand: list[Logged] = []  # what it sends and nobody else holds
+        self._hand = threading.Lock()
         self.trouble = ""  # why the log does not take impressions now; empty when it does
 
     def start(self) -> None:
         """Begin to send."""
         self._thread.start()
 
-    def put(self, impressions: Sequence[Impression]) -> None:
+    def put(self, impressions: Sequence[Logged]) -> None:
         """Take the impressions of one feed; never waits for the log and never fails."""
         if len(self._queue) + len(impressions) > self._config.queue:
             self._keep(impressions)
@@ -66,7 +74,8 @@ class ImpressionLog:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
-        self._keep(self._take(len(self._queue)))
+        self._keep([*self._let_fall(), *self._take(len(self._queue))])
+        self._sender.shutdown(wait=True)
         if self._writer is not None:
             self._let_go(self._writer)
 
@@ -76,20 +85,64 @@ class ImpressionLog:
         self.step()
 
     def step(self) -> None:
-        """Send what waits once; the thread's turn, and a test's."""
-        down = time.monotonic() < self._next_attempt
-        if not down and self._spool.size:
-            events, size = self._spool.take()
-            if self._deliver(events, outcome="sent_late"):
-                self._spool.drop(size)
-        while batch := self._take(BATCH):
-            if time.monotonic() < self._next_attempt or not self._deliver(batch, outcome="sent"):
-                self._keep(batch)
+        """Send what waits once, or put it into the file when the log does not take it in time; a test's turn, too."""
+        if self._round is None:
+            self._progress = time.monotonic()
+            self._round = self._sender.submit(self._send)
+        wait([self._round], max(self._patience_left(), 0.0))
+        if self._round.done():
+            failure, self._round = self._round.exception(), None
+            if failure is not None:  # of the client's own; what it had in hand goes to the file
+                self.trouble = f"the event log's client failed: {failure!r}"
+        if self.trouble or (self._round is not None and self._patience_left() <= 0.0):
+            self._keep([*self._let_fall(), *self._take(len(self._queue))])
         self._metrics.waiting.set(len(self._queue))
         self._metrics.spooled.set(self._spool.size)
 
-    def _take(self, limit: int) -> list[Impression]:
-        out: list[Impression] = []
+    def _patience_left(self) -> float:
+        return self._progress + self._config.patience_s - time.monotonic()
+
+    def _send(self) -> None:
+        """Pieces of the file and the queue by turns, until nothing waits or the log refuses."""
+        if time.monotonic() < self._next_attempt:
+            return
+        with self._spool.draining() as mine:
+            while (more := mine and self._spool.size > 0) or self._queue:
+                if more and not self._drain():
+                    return
+                if not self._send_queue() or self._stop.is_set():
+                    return
+
+    def _drain(self) -> bool:
+        events, size = self._spool.take()
+        delivered = self._deliver(events, outcome="sent_late")
+        if delivered:
+            self._spool.drop(size)
+        return delivered
+
+    def _send_queue(self) -> bool:
+        """What is in memory; what the log does not take goes to the file."""
+        while self._hold(self._take(BATCH)):
+            delivered = self._deliver(self._in_hand, outcome="sent")
+            held = self._let_fall()
+            if not delivered:
+                self._keep(held)
+                return False
+        return True
+
+    def _hold(self, batch: list[Logged]) -> bool:
+        with self._hand:
+            self._in_hand = batch
+        return bool(batch)
+
+    def _let_fall(self) -> list[Logged]:
+        """What is being sent, once: the file gets it from whoever asks first."""
+        with self._hand:
+            held, self._in_hand = self._in_hand, []
+        return held
+
+    def _take(self, limit: int) -> list[Logged]:
+        out: list[Logged] = []
         while self._queue and len(out) < limit:
             out.append(self._queue.popleft())
         return out
@@ -103,12 +156,12 @@ class ImpressionLog:
             self._writer.flush()
         except EventsError as error:
             self.trouble = str(error)
-            if self._writer is not None:
-                self._let_go(self._writer)
-            self._writer = None
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                self._let_go(writer)
             self._next_attempt = time.monotonic() + self._config.retry_s
             return False
-        self.trouble = ""
+        self.trouble, self._progress = "", time.monotonic()
         self._metrics.impressions.labels(outcome).inc(len(events))
         return True
 
@@ -118,8 +171,10 @@ class ImpressionLog:
         except EventsError as error:  # nothing is lost by it: what was not flushed is spooled
             self.trouble = str(error)
 
-    def _keep(self, impressions: Sequence[Impression]) -> None:
+    def _keep(self, impressions: Sequence[Logged]) -> None:
         """Put impressions into the file; what does not fit is counted and gone."""
+        if not impressions:
+            return
         kept = self._spool.append(impressions)
         self._metrics.impressions.labels("spooled").inc(kept)
         if kept < len(impressions):

@@ -8,8 +8,7 @@ that is being written may be read half old and half new; each number by itself i
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +17,9 @@ from features.aggregates import Present, Sum
 from features.definitions import BY_ENTITY, MINUTE, Entity, Feature
 from features.state import EntityState, value
 from features.vectors import CREATOR, ITEM, NAMES, Vectors
+from serving.item_columns import Growing, Rows
 
-Rows = npt.NDArray[np.intp]
+TICK_S = 1.0  # how finely it is known when a number changes by itself
 UNKNOWN = 0  # the row of what is not held: every number nan
 REUSED_AFTER_S = 60.0  # wall seconds: no request still holds the row of an item that went so long ago
 
@@ -34,23 +34,34 @@ _WINDOWED = tuple(feature for feature in _ITEM if isinstance(feature.aggregate, 
 _PUBLISHED = ITEM.index("published_at")
 
 
-def _numbers(features: Sequence[Feature], state: EntityState, now: float) -> list[float]:
-    found = (value(feature, state, now) for feature in features)
-    return [math.nan if one is None else one for one in found]
+class _Reader:
+    """Reads numbers out of a state; most states of most items are not there, and are not asked for."""
+
+    def __init__(self, features: Sequence[Feature]) -> None:
+        self._nothing = [math.nan if (one := value(feature, {}, 0.0)) is None else one for feature in features]
+        self._places: dict[str, list[tuple[int, Feature]]] = {}
+        for place, feature in enumerate(features):
+            self._places.setdefault(feature.state, []).append((place, feature))
+
+    def numbers(self, state: EntityState, now: float) -> list[float]:
+        """One number a feature, NaN for none."""
+        out = self._nothing.copy()
+        for name in state:
+            for place, feature in self._places.get(name, ()):
+                found = value(feature, state, now)
+                out[place] = math.nan if found is None else found
+        return out
 
 
-class _Rows:
-    """An array of rows that grows by doubling; row 0 is all nan (0 for whole numbers)."""
+_ITEMS, _CREATORS = _Reader(_ITEM), _Reader(_CREATOR)
 
-    def __init__(self, dtype: npt.DTypeLike, *shape: int) -> None:
-        self.array: npt.NDArray[Any] = np.zeros((1024, *shape), dtype)
-        if self.array.dtype.kind == "f":
-            self.array[UNKNOWN] = np.nan
 
-    def put(self, row: int, what: Any) -> None:
-        while row >= len(self.array):
-            self.array = np.concatenate([self.array, np.zeros_like(self.array)])
-        self.array[row] = what
+def _rows(dtype: npt.DTypeLike, *shape: int) -> Growing:
+    """Rows of which the first is all nan (0 for whole numbers)."""
+    rows = Growing(dtype, *shape)
+    if rows.array.dtype.kind == "f":
+        rows.array[UNKNOWN] = np.nan
+    return rows
 
 
 class ItemTable:
@@ -58,29 +69,35 @@ class ItemTable:
 
     def __init__(self) -> None:
         self.row_of: dict[str, int] = {}
-        self._items, self._creators = _Rows(np.float32, len(_ITEM)), _Rows(np.float32, len(_CREATOR))
-        self._published_at = _Rows(np.float64)
-        self._maker = _Rows(np.int32)  # item row -> creator row
-        self._creator_row: dict[str, int] = {}
+        self._items, self._creators = _rows(np.float64, len(_ITEM)), _rows(np.float64, len(_CREATOR))
+        self._published_at = _rows(np.float64)
+        self._maker = _rows(np.int32)  # item row -> creator row
+        self._due_at = _rows(np.float64)  # from when on a row's numbers are no longer what they were computed to be
+        self.id_of: list[str] = [""]  # item id by row, kept after the item went
+        self.creator_row: dict[str, int] = {}
+        self.new_creator: Callable[[str, int], None] | None = None  # told of every creator that gets a row
         self._free: deque[tuple[float, int]] = deque()  # rows of items that went, with the monotonic time of it
         self._size = 1
         self._schedule = Schedule()
 
-    def put(self, item_id: str, state: EntityState, *, creator_id: str, now: float) -> None:
-        """An item's numbers as of `now`."""
+    def put(self, item_id: str, state: EntityState, *, creator_id: str, now: float) -> int:
+        """An item's numbers as of `now`; its row."""
         held = self.row_of.get(item_id)
         row = self._row() if held is None else held
-        numbers = _numbers(_ITEM, state, now)
+        numbers = _ITEMS.numbers(state, now)
         self._items.put(row, numbers)
         self._published_at.put(row, numbers[_PUBLISHED])
         self._maker.put(row, self._row_of_creator(creator_id))
-        self._schedule.put(item_id, next_change(state, now))
+        due = next_change(state, now)
+        self._due_at.put(row, due)
+        self._schedule.put(item_id, None if math.isinf(due) else math.ceil(due / TICK_S))
         if held is None:
-            self.row_of[item_id] = row
+            self._name(row, item_id)
+        return row
 
     def put_creator(self, creator_id: str, state: EntityState, now: float) -> None:
         """A creator's numbers as of `now`, for all of its items."""
-        self._creators.put(self._row_of_creator(creator_id), _numbers(_CREATOR, state, now))
+        self._creators.put(self._row_of_creator(creator_id), _CREATORS.numbers(state, now))
 
     def drop(self, item_id: str) -> None:
         """The item is gone; its row is used again when no request can hold it any more."""
@@ -98,12 +115,31 @@ class ItemTable:
         row_of = self.row_of
         return np.fromiter((row_of.get(one, UNKNOWN) for one in item_ids), np.intp, len(item_ids))
 
+    def makers(self, rows: Rows) -> npt.NDArray[np.int32]:
+        """The creators' rows."""
+        return self._maker.array.take(rows)
+
+    def as_of(self, rows: Rows, now: float, state_of: Callable[[str], EntityState | None]) -> Vectors:
+        """The numbers of rows at a request's own `now`: those that time has changed since are computed again."""
+        out = self.take(rows)
+        for place in np.flatnonzero(self._due_at.array.take(rows) <= now).tolist():
+            state = state_of(self.id_of[rows[place]])
+            if state is not None:
+                out.numbers[place, : len(_ITEM)] = _ITEMS.numbers(state, now)
+        return out
+
     def take(self, rows: Rows) -> Vectors:
-        """The numbers [k, F] of rows and their publish times, as `features.vectors.unpack` gives them."""
-        out = np.empty((len(rows), len(NAMES)), np.float32)
+        """The numbers [k, F] of rows and their publish times, as `features.vectors.unpack` gives them, unrounded."""
+        out = np.empty((len(rows), len(NAMES)))
         out[:, : len(_ITEM)] = self._items.array.take(rows, axis=0)
         out[:, len(_ITEM) :] = self._creators.array.take(self._maker.array.take(rows), axis=0)
         return Vectors(out, self._published_at.array.take(rows))
+
+    def _name(self, row: int, item_id: str) -> None:
+        while row >= len(self.id_of):
+            self.id_of.append("")
+        self.id_of[row] = item_id
+        self.row_of[item_id] = row
 
     def _row(self) -> int:
         if self._free and self._free[0][0] < time.monotonic() - REUSED_AFTER_S:
@@ -112,61 +148,62 @@ class ItemTable:
         return self._size - 1
 
     def _row_of_creator(self, creator_id: str) -> int:
-        row = self._creator_row.get(creator_id)
+        row = self.creator_row.get(creator_id)
         if row is None:
-            row = len(self._creator_row) + 1
-            self._creators.put(row, _numbers(_CREATOR, {}, 0.0))
-            self._creator_row[creator_id] = row
+            row = len(self.creator_row) + 1
+            self._creators.put(row, _CREATORS.numbers({}, 0.0))
+            self.creator_row[creator_id] = row
+            if self.new_creator is not None:
+                self.new_creator(creator_id, row)
         return row
 
 
-def next_change(state: EntityState, now: float) -> int | None:
-    """The minute (of the epoch) in which a window next moves over something; None when all have passed everything."""
-    minute, found = int(now // MINUTE), None
+def next_change(state: EntityState, now: float) -> float:
+    """The epoch second at which a number next changes by itself; infinite when none will."""
+    found = math.inf
     for feature in _WINDOWED:
         held, aggregate = state.get(feature.state), feature.aggregate
         if not held:
             continue
         if isinstance(aggregate, Present):
-            if max(at for at, _ in held.values()) > now - aggregate.lease_s:
-                return minute + 1
+            ends = [at + aggregate.lease_s for at, _ in held.values() if at + aggregate.lease_s > now]
+            found = min(found, *ends) if ends else found
         elif isinstance(aggregate, Sum) and aggregate.window_s is not None:
             bucket = int(now // aggregate.bucket_s)
             if max(held) > bucket - int(aggregate.window_s / aggregate.bucket_s):
-                moves = int((bucket + 1) * aggregate.bucket_s // MINUTE)
-                found = moves if found is None else min(found, moves)
+                found = min(found, (bucket + 1) * aggregate.bucket_s)
     return found
 
 
 class Schedule:
-    """When the numbers of items are to be computed again, by minute of the epoch."""
+    """When the numbers of items are to be computed again, by tick of the epoch."""
 
     def __init__(self) -> None:
-        self._minute_of: dict[str, int] = {}
+        self._tick_of: dict[str, int] = {}
         self._due: dict[int, set[str]] = {}
         self._again: list[str] = []  # everything, after the clock was set back
         self._now = -math.inf
 
-    def put(self, item_id: str, minute: int | None) -> None:
-        """Compute the item in that minute, not at any other time; None: not at all."""
-        before = self._minute_of.pop(item_id, None)
+    def put(self, item_id: str, tick: int | None) -> None:
+        """Compute the item in that tick, not at any other time; None: not at all."""
+        before = self._tick_of.pop(item_id, None)
         if before is not None:
             self._due[before].discard(item_id)
             if not self._due[before]:
                 del self._due[before]
-        if minute is not None:
-            self._minute_of[item_id] = minute
-            self._due.setdefault(minute, set()).add(item_id)
+        if tick is not None:
+            self._tick_of[item_id] = tick
+            self._due.setdefault(tick, set()).add(item_id)
 
     def due(self, now: float, every: Iterable[str], *, limit: int) -> list[str]:
-        """Ids whose minute has come, earliest first; all of `every` once after the clock was set back by a minute or more."""
+        """Ids whose tick has come, earliest first; all of `every` once after the clock was set back by a minute or more."""
         if now < self._now - MINUTE:
             self._again = list(every)
         self._now = now
         out = self._again[-limit:]
         del self._again[-limit:]
-        for minute in sorted(minute for minute in self._due if minute <= now // MINUTE):
-            out.extend(list(self._due[minute])[: limit - len(out)])
+        for tick in sorted(tick for tick in self._due if tick <= now // TICK_S):
+            out.extend(list(self._due[tick])[: limit - len(out)])
             if len(out) >= limit:
                 break
         return out

@@ -1,12 +1,29 @@
 """The proxy's Prometheus metrics, in a registry of their own."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from serving.breaker import State
+
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
+
+STAGES = ("hydrate", "embed", "recall", "rank", "arrange", "log")
+
+
+class Timed:
+    """A block whose wall seconds a histogram is told; a generator's context manager costs twice as much."""
+
+    __slots__ = ("_begun", "_histogram")
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._histogram = histogram
+
+    def __enter__(self) -> None:
+        self._begun = perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._histogram.observe(perf_counter() - self._begun)
 
 
 class Metrics:
@@ -20,6 +37,10 @@ class Metrics:
         self.stages = Histogram(
             "livefeed_feed_stage_seconds", "Wall seconds by stage.", ["stage"], buckets=SECONDS, registry=registry
         )
+        self.candidates = Histogram(
+            "livefeed_feed_candidates", "Candidates that were ranked.", buckets=(0, 10, 50, 100, 200, 300, 400, 500, 1000),
+            registry=registry,
+        )  # fmt: skip
         self.degradations = Counter(
             "livefeed_feed_degraded", "Degraded answers by reason.", ["reason"], registry=registry
         )
@@ -35,19 +56,56 @@ class Metrics:
             ["of"],
             registry=registry,
         )
+        self.late = Counter(
+            "livefeed_feed_late", "Models not asked because a request had no time left.", ["model"], registry=registry
+        )
+        self.shadowed = Counter(
+            "livefeed_shadow_pages", "Pages with explored places by what a release in shadow made of them.", ["outcome"],
+            registry=registry,
+        )  # fmt: skip
+        self.breakers = BreakerMetrics(registry)
+        self.added = Gauge(
+            "livefeed_index_added", "Media held beside the index of the release; past its bound a new index is due.",
+            ["label"], registry=registry,
+        )  # fmt: skip
         self.version = Gauge(
             "livefeed_model_version", "Model version of the release in use; 0 without.", registry=registry
         )
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time one stage."""
-        start = perf_counter()
-        try:
-            yield
-        finally:
-            self.stages.labels(name).observe(perf_counter() - start)
+        self._stages = {name: self.stages.labels(name) for name in STAGES}
+
+    def stage(self, name: str) -> "Timed":
+        """Time one of STAGES."""
+        return Timed(self._stages[name])
 
     def text(self) -> bytes:
         """The exposition format."""
         return generate_latest(self._registry)
+
+
+class BreakerMetrics:
+    """What the breakers do, by part: `store`, `two_tower/LABEL`, `ranker/LABEL`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._state = Gauge(
+            "livefeed_breaker_state", "Whether a part is asked: 0 it is, 1 by one only, 2 it is left alone.", ["part"],
+            registry=registry,
+        )  # fmt: skip
+        self._moves = Counter(
+            "livefeed_breaker_transitions", "Changes of a breaker's state.", ["part", "to"], registry=registry
+        )
+        self._rejected = Counter(
+            "livefeed_breaker_rejected", "Requests that went without a part.", ["part"], registry=registry
+        )
+        self._known: dict[str, State] = {}
+
+    def moved(self, part: str, state: State) -> None:
+        """The breaker of that part is in that state now."""
+        self._state.labels(part).set(state)
+        if self._known.get(part, State.CLOSED) is not state:
+            self._moves.labels(part, state.name.lower()).inc()
+        self._known[part] = state
+
+    def rejected(self, part: str) -> None:
+        """A request went without that part."""
+        self._rejected.labels(part).inc()

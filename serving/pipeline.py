@@ -1,60 +1,116 @@
-"""The request's main path: hydrate, recall, filter, rank, arrange, log. Failures degrade the answer and never fail it."""
+"""The request's main path: hydrate, recall, filter, rank, arrange, log. Failures degrade the answer and never fail it.
+
+`compose` does all but the last two; `show` lays out and logs a page of what it found.
+"""
 
 from collections.abc import Sequence
-from time import perf_counter
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
 
 from events.clock import utc
-from events.schema import ContentType, FeatureValue, Impression
-from features.encoder import USER_TENSORS
-from features.snapshot import snapshot
-from serving.arrange import arrange
+from events.schema import ContentType, EmptyFeed, Impression
+from serving.arrange import NO_PREFERENCE, Page, Ranked, arrange
 from serving.attempt import Attempt, FeedParts
-from serving.bootstrap import explore
-from serving.candidates import Candidate, Query, recall
+from serving.bootstrap import Draw, explore
+from serving.candidates import CODE, SOURCES, Query, recall
 from serving.catalogue import Item
-from serving.errors import UnknownItem
+from serving.errors import ModelRefused, UnknownItem
 from serving.feed import (
     FEATURES_UNAVAILABLE,
     MODEL_UNAVAILABLE,
     NO_CANDIDATES,
-    STABLE,
+    OVERLOADED,
     Age,
     Feed,
     FeedItem,
     FeedRequest,
-    Pick,
-    Scored,
 )
 from serving.filters import Eligibility
-from serving.hydration import Viewer, age_of, known_of
+from serving.hydration import age_of
+from serving.item_columns import KIND_OF, Rows
 from serving.models import Matrix
-from serving.ranking import by_model, by_trend, score
-from serving.retrieval import Retrieval
+from serving.ranking import Scores, ask_ranker, by_model, by_trend
+from serving.shadow import Seen, explored_at
+from serving.sides import Pool, Raw, Viewer, logged, raw_numbers, shared_part
 
-Snapshots = dict[str, dict[str, FeatureValue]]
+_KINDS = {str(kind): kind for kind in ContentType}
+
+
+@dataclass(frozen=True)
+class Composed:
+    """What may be shown to one viewer now, scored: `raw` is None where the ranker was not asked."""
+
+    attempt: Attempt
+    viewer: Viewer
+    rules: Eligibility
+    pool: Pool
+    scores: Scores
+    raw: Raw | None
+
+
+class Laid(NamedTuple):
+    """A page as drawn, and what it was laid out of and how."""
+
+    draws: list[Draw]
+    ranked: Ranked
+    page: Page
 
 
 def recommend(request: FeedRequest, parts: FeedParts) -> Feed:
     """The feed for one request; UnknownItem when `context_item_id` is in no table, and no other error."""
-    attempt, retrieval, stage = Attempt(parts), parts.background.retrieval, parts.metrics.stage
-    if retrieval is None:
-        attempt.degraded[MODEL_UNAVAILABLE] = "no release is in traffic"
+    attempt = Attempt(parts, parts.assign(request.user_id))
+    composed = compose(request, attempt)
+    feed = show(composed, request)
+    parts.metrics.seconds.observe(attempt.spent_s())
+    return feed
+
+
+def shed(request: FeedRequest, parts: FeedParts) -> Feed:
+    """What trends, without asking anything of anyone: the answer when there is more to do than can be done."""
+    attempt = Attempt(parts, parts.assign(request.user_id))
+    for reason in (OVERLOADED, MODEL_UNAVAILABLE, FEATURES_UNAVAILABLE):
+        attempt.degraded[reason] = "the proxy is overloaded"
+    return show(compose(request, attempt), request)
+
+
+def compose(request: FeedRequest, attempt: Attempt) -> Composed:
+    """Hydrate, recall, filter, rank."""
+    parts, stage = attempt.parts, attempt.parts.metrics.stage
+    if attempt.retrieval is None:
+        attempt.degraded[MODEL_UNAVAILABLE] = parts.background.releases.refused or "no release is in traffic"
     _check_context(request, attempt)
     with stage("hydrate"):
-        viewer, rules = _hydrate(request, attempt)
+        hydration, now = parts.hydration, request.now
+        viewer = attempt.store(
+            lambda: hydration.viewer(request.user_id, now), lambda: hydration.last_known(request.user_id, now)
+        )
+    with stage("embed"):
+        embedding = _embed(viewer, request, attempt)
     with stage("recall"):
-        query = Query(request, frozenset(viewer.values["follows"]), _embed(viewer, request, attempt, retrieval))
-        candidates = recall(query, attempt.view, retrieval, rules, parts.config.quotas)
+        rules = Eligibility.of(viewer, request, attempt.view)
+        query = Query(request, viewer, embedding)
+        pool = recall(query, attempt.view, attempt.retrieval, rules, parts.config.quotas)
+    parts.metrics.candidates.observe(len(pool.rows))
     with stage("rank"):
-        ranked, rows = _rank(candidates, viewer, request, attempt, retrieval)
+        scores, raw = _rank(pool, viewer, request, attempt)
+    return Composed(attempt, viewer, rules, pool, scores, raw)
+
+
+def show(composed: Composed, request: FeedRequest) -> Feed:
+    """Arrange a page, read it again from the store, log it."""
+    attempt, stage = composed.attempt, composed.attempt.parts.metrics.stage
     with stage("arrange"):
-        picks, items = _arrange(ranked, viewer, request, rules, attempt, bootstrap=retrieval is None)
-    feed = _feed(request, picks, items, attempt, retrieval)
+        laid, items = _arrange(composed, request)
+        draws = laid.draws
     with stage("log"):
-        missing = [items[pick.scored.item_id] for pick in picks if pick.scored.item_id not in rows]
-        rows |= _snapshots(missing, viewer, request, attempt)
-        parts.impressions.put(_impressions(request, feed, picks, rows))
-    parts.metrics.seconds.observe(perf_counter() - attempt.started)
+        feed = _feed(request, composed, draws, items)
+        if draws:
+            impressions = _impressions(request, feed, composed, draws, items)
+            attempt.parts.impressions.put(_left_by_shadow(impressions, request, composed, laid))
+        elif request.session is None or not request.session.shown:  # a feed read to its end was answered
+            attempt.parts.impressions.put([_empty(request, feed)])
     return feed
 
 
@@ -68,119 +124,148 @@ def _check_context(request: FeedRequest, attempt: Attempt) -> None:
         )
 
 
-def _hydrate(request: FeedRequest, attempt: Attempt) -> tuple[Viewer, Eligibility]:
-    """The viewer, and who may be shown to her. Without the store: as last known, rooms by their own last heartbeat."""
-    hydration, view, now = attempt.parts.hydration, attempt.view, request.now
-    viewer = attempt.store(
-        lambda: hydration.viewer(request.user_id, now), lambda: hydration.last_known(request.user_id, now)
-    )
-    live = attempt.store(
-        lambda: hydration.live_rooms(now),
-        lambda: [room.item_id for room in view.known(view.rooms) if room.live_at(now)],
-    )
-    rules = Eligibility.of(
-        viewer.values, live, content_type=request.content_type, context_item_id=request.context_item_id
-    )
-    return viewer, rules
-
-
-def _embed(viewer: Viewer, request: FeedRequest, attempt: Attempt, retrieval: Retrieval | None) -> Matrix | None:
-    """The viewer's embedding [D]; half of the time left may be spent on it."""
+def _embed(viewer: Viewer, request: FeedRequest, attempt: Attempt) -> Matrix | None:
+    """The viewer's embedding [D]."""
+    retrieval, models = attempt.retrieval, attempt.parts.models
     if retrieval is None:
         return None
     release = retrieval.release
-    row = snapshot(viewer.user_id, "", viewer.alone(), now=request.now, surface=request.surface)
-    tensors = release.encoder.encode([row], USER_TENSORS)
-    models, version = attempt.parts.models, release.manifest.version
-    found = attempt.model(lambda: models.embed_user(version, tensors, timeout_s=attempt.left_s() / 2))
-    return None if found is None else found[0]
+    attempt.user_tensors = release.encode_user(shared_part(viewer, request.surface))
+    version = release.manifest.version
+    wanted = (1, retrieval.release.index.width)
+
+    def ask(within_s: float) -> Matrix:
+        found = models.embed_user(version, attempt.user_tensors, timeout_s=within_s)
+        if found.shape != wanted:
+            raise ModelRefused(
+                f"release {release.name}: the two-tower gave an embedding of shape {found.shape}, not {wanted}"
+            )
+        return found
+
+    found = attempt.embed(ask)
+    return None if found is None else np.asarray(found[0])
 
 
-def _rank(
-    candidates: Sequence[Candidate], viewer: Viewer, request: FeedRequest, attempt: Attempt, retrieval: Retrieval | None
-) -> tuple[list[Scored], Snapshots]:
-    """Scored candidates, and the feature values that the ranker saw (none when it was not asked)."""
-    trending = dict(attempt.view.trending_for(request.surface, request.content_type))
-    if retrieval is not None and candidates and MODEL_UNAVAILABLE not in attempt.degraded:
-        rows = _snapshots([candidate.item for candidate in candidates], viewer, request, attempt)
+def _rank(pool: Pool, viewer: Viewer, request: FeedRequest, attempt: Attempt) -> tuple[Scores, Raw | None]:
+    """Scored candidates, and the numbers that the ranker saw (None when it was not asked)."""
+    trend, retrieval = attempt.view.trending_for(request.surface, request.content_type), attempt.retrieval
+    if retrieval is not None and len(pool.rows) and MODEL_UNAVAILABLE not in attempt.degraded:
+        raw = raw_numbers(viewer, pool, attempt.view, request.now)
         release, models = retrieval.release, attempt.parts.models
-        scores = attempt.model(lambda: score(models, release, list(rows.values()), timeout_s=attempt.left_s()))
+        inputs = {**retrieval.codes.inputs(pool, raw, request.surface), **attempt.user_tensors}
+
+        def ask(within_s: float) -> Scores:
+            answers = ask_ranker(models, release, inputs, len(pool.rows), timeout_s=within_s)
+            return by_model(pool, answers, release, trend, cold=viewer.cold)
+
+        scores = attempt.rank(ask)
         if scores is not None:
-            return by_model(candidates, scores, release, trending, cold=viewer.cold), rows
-    return by_trend(candidates, trending), {}
+            return scores, raw
+    return by_trend(pool, trend), None
 
 
-def _snapshots(items: Sequence[Item], viewer: Viewer, request: FeedRequest, attempt: Attempt) -> Snapshots:
-    """Feature values by item id, in order."""
-    now = request.now
-    creators = list(dict.fromkeys(item.creator_id for item in items))
-    hydration, user_id = attempt.parts.hydration, viewer.user_id
-    pairs = attempt.store(
-        lambda: hydration.pairs(user_id, creators, now), lambda: hydration.last_known_pairs(user_id, creators, now)
-    )
-    known = known_of(viewer, items, attempt.view, pairs, now)
-    return {
-        item.item_id: snapshot(viewer.user_id, item.item_id, one, now=now, surface=request.surface)
-        for item, one in zip(items, known, strict=True)
-    }
-
-
-def _arrange(
-    ranked: Sequence[Scored],
-    viewer: Viewer,
-    request: FeedRequest,
-    rules: Eligibility,
-    attempt: Attempt,
-    *,
-    bootstrap: bool,
-) -> tuple[list[Pick], dict[str, Item]]:
+def _arrange(composed: Composed, request: FeedRequest) -> tuple[Laid, dict[str, Item]]:
     """The page; what the store has meanwhile removed or hidden is left out and the page laid out again."""
-    config, gone = attempt.parts.config, set[str]()
+    attempt, rules = composed.attempt, composed.rules
+    keep = np.arange(len(composed.pool.rows))
+    gone: set[int] = set()
     while True:
-        dice = attempt.parts.dice(request.request_id)
-        left = [one for one in ranked if one.item_id not in gone]
-        picks = arrange(
-            left,
-            limit=request.limit,
-            diversity=request.diversity,
-            preferred=viewer.preferred,
-            config=config.arrange,
-            dice=dice,
-        )
-        if bootstrap:
-            drawable = attempt.view.known((*attempt.view.newest, *rules.live))
-            eligible = (one for one in rules.keep(drawable) if one.item_id not in gone)
-            picks = explore(picks, eligible, limit=request.limit, config=config.bootstrap, dice=dice)
-        ids = [pick.scored.item_id for pick in picks]
-        items = _as_of_now(ids, attempt)
-        found = {one for one in ids if (item := items.get(one)) is None or not rules.admits(item)}
+        laid = _lay_out(composed, request, keep, gone)
+        draws = laid.draws
+        id_of = attempt.view.table.id_of
+        items = _as_of_now([id_of[draw.row] for draw in draws], attempt, request.now)
+        found = {draw.row for draw in draws if (item := items.get(id_of[draw.row])) is None or not rules.admits(item)}
         if not found:
-            return picks, items
+            return laid, items
         gone |= found
+        keep = keep[~np.isin(composed.pool.rows[keep], list(gone))]
 
 
-def _as_of_now(ids: Sequence[str], attempt: Attempt) -> dict[str, Item]:
-    """Those items read again; as last read where the store does not answer."""
+def _lay_out(composed: Composed, request: FeedRequest, keep: Rows, gone: set[int]) -> Laid:
+    attempt, pool, config = composed.attempt, composed.pool.at(keep), composed.attempt.parts.config
+    dice = attempt.parts.dice(request.request_id)
+    columns = attempt.view.columns
+    ranked = Ranked(composed.scores.merit[keep], pool.kinds, pool.makers, columns.category(pool.rows), pool.rows)
+    preferred = KIND_OF.get(composed.viewer.preferred, NO_PREFERENCE)
+    page = arrange(
+        ranked, limit=request.limit, diversity=request.diversity, preferred=preferred, config=config.arrange, dice=dice
+    )
+    first_feed = _is_first_feed(attempt)
+    draws = [
+        # What was drawn and then found gone was drawn for again: those odds are not known.
+        Draw(
+            int(pool.rows[place]), SOURCES[pool.sources[place]], int(keep[place]), None if explored and gone else odds,
+            explored_at(page, at, epsilon=config.arrange.epsilon) if explored and not gone and not first_feed else None,
+        )
+        for at, (place, odds, explored) in enumerate(
+            zip(page.places.tolist(), page.propensity.tolist(), page.explored.tolist(), strict=True)
+        )
+    ]  # fmt: skip
+    if first_feed:
+        fine = composed.rules.admit(drawable := np.concatenate([attempt.view.newest_rows, attempt.view.live]))
+        left = [row for row in drawable[fine].tolist() if row not in gone]
+        draws = explore(
+            draws, np.array(left, np.intp), columns, limit=request.limit, config=config.bootstrap, dice=dice
+        )
+    return Laid(draws, ranked, page)
+
+
+def _left_by_shadow(
+    impressions: list[Impression], request: FeedRequest, composed: Composed, laid: Laid
+) -> Sequence[Impression]:
+    """The impressions to log now: all of them, but for those that a release in shadow looks at first."""
+    shadow = composed.attempt.parts.shadow
+    experiment = None if shadow is None else shadow.experiment
+    if shadow is None or experiment is None:
+        return impressions
+    trend = composed.attempt.view.trending_for(request.surface, request.content_type)
+    seen = Seen(
+        request, composed.viewer, composed.pool, composed.scores, composed.raw, trend, laid.ranked, laid.page
+    )  # fmt: skip
+    return shadow.take(experiment, seen, impressions)
+
+
+def _is_first_feed(attempt: Attempt) -> bool:
+    """Whether there was no release yet: one that is named but cannot be loaded is a fault, and what trends covers for it."""
+    return (
+        attempt.retrieval is None
+        and OVERLOADED not in attempt.degraded
+        and not attempt.parts.background.releases.refused
+    )
+
+
+def _as_of_now(ids: list[str], attempt: Attempt, now: float) -> dict[str, Item]:
+    """Those items without the rooms that ended: as of the last look, or by their leases in the store where that was long ago.
+
+    Media are as of the last look, a fifth of a second ago: reading a page's again cost as much as arranging it.
+    """
     held = {item.item_id: item for item in attempt.view.known(ids)}
-    return held | (attempt.store(lambda: attempt.parts.catalogue.recheck(ids), lambda: held) if ids else {})
+    rooms = [item for item in held.values() if item.is_room]
+    if not rooms:
+        return held
+    catalogue = attempt.parts.catalogue
+    if catalogue.view.is_fresh(now):
+        ended = catalogue.view.ended(rooms, now)
+        return {one: item for one, item in held.items() if one not in ended} if ended else held
+    return held | attempt.store(lambda: catalogue.still_live(rooms), dict)
 
 
-def _feed(
-    request: FeedRequest, picks: Sequence[Pick], items: dict[str, Item], attempt: Attempt, retrieval: Retrieval | None
-) -> Feed:
-    if not picks:
+def _feed(request: FeedRequest, composed: Composed, draws: list[Draw], items: dict[str, Item]) -> Feed:
+    attempt = composed.attempt
+    if not draws:
         attempt.degraded[NO_CANDIDATES] = "nothing may be shown"
     for reason in attempt.degraded:
         attempt.parts.metrics.degradations.labels(reason).inc()
+    retrieval, id_of = attempt.retrieval, attempt.view.table.id_of
     answered = MODEL_UNAVAILABLE not in attempt.degraded
-    shown = tuple(_shown(place, pick.scored, items[pick.scored.item_id]) for place, pick in enumerate(picks))
+    shown = tuple(_shown(place, draw, items[id_of[draw.row]], composed.scores) for place, draw in enumerate(draws))
     return Feed(
         request_id=request.request_id,
         user_id=request.user_id,
         surface=str(request.surface),
         release=retrieval.release.name if retrieval else "none",
         model_version=retrieval.release.manifest.version if retrieval and answered else None,
-        arm=STABLE,
+        arm=attempt.arm.name,
         degraded=tuple(sorted(attempt.degraded)),
         features_age=_features_age(request, attempt),
         items=shown,
@@ -200,24 +285,32 @@ def _features_age(request: FeedRequest, attempt: Attempt) -> dict[str, Age | Non
     return {"viewer": viewer, "items": items}
 
 
-def _shown(place: int, scored: Scored, item: Item) -> FeedItem:
+def _shown(place: int, draw: Draw, item: Item, scores: Scores) -> FeedItem:
+    ranked = draw.place
     return FeedItem(
         item_id=item.item_id, content_type=item.content_type, creator_id=item.creator_id, title=item.title,
-        category=item.category, position=place, score=scored.score, scores=scored.scores, source=scored.source,
-        live=item.is_room, status=item.status,
+        category=item.category, position=place, rank=place + 1,
+        score=0.0 if ranked is None else float(scores.total[ranked]), scores={} if ranked is None else scores.of(ranked),
+        source=draw.source, live=item.is_room, status=item.status,
     )  # fmt: skip
 
 
-def _impressions(request: FeedRequest, feed: Feed, picks: Sequence[Pick], rows: Snapshots) -> list[Impression]:
+def _impressions(
+    request: FeedRequest, feed: Feed, composed: Composed, draws: list[Draw], items: dict[str, Item]
+) -> list[Impression]:
     """One event a shown item, with the very values the ranker saw."""
+    attempt = composed.attempt
+    raw = _numbers_of(draws, composed, request)
+    shared, view = shared_part(composed.viewer, request.surface), attempt.view
+    at = utc(request.now)
     return [
         Impression(
             event_id=f"{request.request_id}:{item.position}",
-            event_at=utc(request.now),
+            event_at=at,
             request_id=request.request_id,
             user_id=request.user_id,
             item_id=item.item_id,
-            content_type=ContentType(item.content_type),
+            content_type=_KINDS[item.content_type],
             creator_id=item.creator_id,
             position=item.position,
             surface=request.surface,
@@ -225,9 +318,27 @@ def _impressions(request: FeedRequest, feed: Feed, picks: Sequence[Pick], rows: 
             model_version=feed.model_version,
             arm=feed.arm,
             source=item.source,
-            propensity=pick.propensity,
+            propensity=draw.propensity,
+            explored=draw.explored,
             scores=item.scores or None,
-            features=rows[item.item_id],
+            features=logged(composed.viewer, view.items.get(item.item_id, items[item.item_id]), numbers, shared),
         )
-        for item, pick in zip(feed.items, picks, strict=True)
+        for item, draw, numbers in zip(feed.items, draws, raw, strict=True)
     ]
+
+
+def _empty(request: FeedRequest, feed: Feed) -> EmptyFeed:
+    """The event that says that nothing could be shown."""
+    return EmptyFeed(
+        event_id=f"{request.request_id}:empty", event_at=utc(request.now), request_id=request.request_id,
+        user_id=request.user_id, surface=request.surface, release=feed.release, arm=feed.arm,
+    )  # fmt: skip
+
+
+def _numbers_of(draws: list[Draw], composed: Composed, request: FeedRequest) -> Raw:
+    """The numbers of what is shown, as the ranker saw them; made now where it was not asked, or the place was drawn."""
+    if composed.raw is not None and all(draw.place is not None for draw in draws):
+        return composed.raw[[draw.place or 0 for draw in draws]]
+    view, rows = composed.attempt.view, np.array([draw.row for draw in draws], np.intp)
+    pool = Pool(rows, np.full(len(rows), CODE["explore"], np.int8), view.table.makers(rows), view.columns.kind(rows))
+    return raw_numbers(composed.viewer, pool, view, request.now)

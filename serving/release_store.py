@@ -1,19 +1,28 @@
 """The release in traffic: watches live.json, loads a release whole or refuses it and keeps the old one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+import numpy.typing as npt
 
-from features.encoder import Encoder
+from events.schema import FeatureValue
+from features.encoder import USER_TENSORS, Encoder
 from features.errors import FeaturesError
-from registry.errors import RegistryError
-from registry.manifest import ENCODER, INDEX, LIVE, Manifest, read_live, read_manifest
+from features.packing import PACKING, Packing
+from registry.errors import BadFormula, RegistryError
+from registry.formula import Formula, parse
+from registry.manifest import ENCODER, INDEX, INDEX_FOLDER, LIVE, NEIGHBOURS, Manifest, read_live, read_manifest
 from serving.errors import ReleaseRefused
-from serving.feed import STABLE
-from serving.models import Matrix
+from serving.exact import Exact
+from serving.index import Index
+from serving.index_file import CARD, open_index
+from serving.models import Tensors
+from serving.neighbours import Neighbours
+
+SLICE = 8_192  # ids at once: a millisecond in which nothing else runs
 
 
 @dataclass(frozen=True)
@@ -23,42 +32,82 @@ class LoadedRelease:
     name: str
     manifest: Manifest
     encoder: Encoder
-    item_ids: tuple[str, ...]
-    embeddings: Matrix  # [n, D], rows in the order of item_ids
+    item_ids: Sequence[str]  # by row of the index
+    kinds: tuple[str, ...]  # content type by row of the index; empty when the release does not say
+    index: Index
     row_of: Mapping[str, int]
-    weights: tuple[float, ...]  # the formula, in the order of manifest.objectives
+    formula: Formula
+    neighbours: Neighbours
+    packing: Packing | None = None  # of the ranker's inputs; None: by named tensors
+
+    def encode_user(self, shared: Mapping[str, FeatureValue]) -> Tensors:
+        """The viewer as its models take her, out of what is the same for every candidate of a request."""
+        named = self.encoder.encode([shared], USER_TENSORS)
+        return named if self.packing is None else self.packing.pack_user(named)
 
 
 def load_release(folder: Path) -> LoadedRelease:
-    """Read manifest, encoder and index of a release folder; ReleaseRefused names what does not fit."""
+    """Read manifest, encoder, index and neighbours of a release folder; ReleaseRefused names what does not fit."""
     try:
         manifest = read_manifest(folder)
         encoder = Encoder.load(folder / ENCODER)
     except (RegistryError, FeaturesError) as error:
         raise ReleaseRefused(str(error)) from None
-    item_ids, embeddings = _read_index(folder / INDEX)
-    weights = tuple(float(manifest.formula.get(objective, 0.0)) for objective in manifest.objectives)
-    if not any(weights):
-        raise ReleaseRefused(
-            f"release {folder.name}: its formula {manifest.formula} weighs none of its objectives {manifest.objectives}"
-        )
-    row_of = MappingProxyType({item_id: row for row, item_id in enumerate(item_ids)})
+    item_ids, kinds, index = _read_index(folder)
+    try:
+        formula = parse(manifest.formula, manifest.objectives)
+    except BadFormula as error:
+        raise ReleaseRefused(f"release {folder.name}: {error}") from None
+    row_of = _rows(item_ids)
     if len(row_of) != len(item_ids):
         raise ReleaseRefused(f"release {folder.name}: its index names an item twice")
-    return LoadedRelease(manifest.name, manifest, encoder, item_ids, embeddings, row_of, weights)
+    neighbours = Neighbours.open(folder / NEIGHBOURS, item_ids=item_ids)
+    packing = _read_packing(folder / PACKING)
+    return LoadedRelease(manifest.name, manifest, encoder, item_ids, kinds, index, row_of, formula, neighbours, packing)
 
 
-def _read_index(path: Path) -> tuple[tuple[str, ...], Matrix]:
+def _read_packing(path: Path) -> Packing | None:
+    """How inputs are packed; None in releases made before there was a packing."""
+    try:
+        return Packing.load(path) if path.exists() else None
+    except FeaturesError as error:
+        raise ReleaseRefused(str(error)) from None
+
+
+def _rows(item_ids: Sequence[str]) -> Mapping[str, int]:
+    """Row by id, made in slices: a request must not wait for millions."""
+    out: dict[str, int] = {}
+    for start in range(0, len(item_ids), SLICE):
+        some = item_ids[start : start + SLICE]
+        out.update(zip(some, range(start, start + len(some)), strict=True))
+    return MappingProxyType(out)
+
+
+def _read_index(folder: Path) -> tuple[Sequence[str], tuple[str, ...], Index]:
+    """Ids and content types out of index.npz, and what was made of its embeddings at publication, if it was."""
+    path, made = folder / INDEX, (folder / INDEX_FOLDER / CARD).is_file()
     try:
         with np.load(path, allow_pickle=False) as body:
-            item_ids, embeddings = body["item_ids"], np.ascontiguousarray(body["embeddings"], np.float32)
+            item_ids = _words(body["item_ids"])
+            kinds = _words(body["content_type"]) if "content_type" in body.files else ()
+            embeddings = None if made else np.ascontiguousarray(body["embeddings"], np.float32)
     except (OSError, KeyError, ValueError, EOFError) as error:
         raise ReleaseRefused(f"item index {path} cannot be read: {error}") from None
-    if embeddings.ndim != 2 or len(item_ids) != len(embeddings):
+    if embeddings is not None and (embeddings.ndim != 2 or len(item_ids) != len(embeddings)):
         raise ReleaseRefused(f"item index {path} has {len(item_ids)} ids for embeddings of shape {embeddings.shape}")
-    if not np.isfinite(embeddings).all():
+    if embeddings is not None and not np.isfinite(embeddings).all():
         raise ReleaseRefused(f"item index {path} holds embeddings that are not numbers")
-    return tuple(str(one) for one in item_ids), embeddings
+    index: Index = open_index(folder / INDEX_FOLDER, check=False) if embeddings is None else Exact(embeddings)
+    if index.rows != len(item_ids):
+        raise ReleaseRefused(f"item index {folder / INDEX_FOLDER} has {index.rows} rows for {len(item_ids)} ids")
+    return item_ids, kinds, index
+
+
+def _words(column: npt.NDArray[np.str_]) -> tuple[str, ...]:
+    out: list[str] = []
+    for start in range(0, len(column), SLICE):
+        out += column[start : start + SLICE].tolist()
+    return tuple(out)
 
 
 class ReleaseStore:
@@ -68,24 +117,34 @@ class ReleaseStore:
         self._releases = releases
         self._report = report
         self._stamp: tuple[int, int] | None = None
-        self.current: LoadedRelease | None = None
-        self.refused = ""  # why the release that live.json names is not the one in use; empty when it is
+        self.current: Mapping[str, LoadedRelease] = {}  # by label
+        self.refused = ""  # why a release that live.json names is not the one in use; empty when all are
 
-    def poll(self) -> LoadedRelease | None:
-        """Load what live.json names if it changed; a release that cannot be loaded leaves the old one in place."""
+    def poll(self) -> Mapping[str, LoadedRelease]:
+        """Load what live.json names if it changed; a release that cannot be loaded leaves the label's old one in place."""
         stamp = _stamp(self._releases / LIVE)
         if stamp == self._stamp:
             return self.current
+        refused = []
         try:
-            name = read_live(self._releases).get(STABLE)
-            self.current = load_release(self._releases / name) if name else None
-            self.refused = ""
-            self._report(f"release in use: {name or 'none'}")
-        except (RegistryError, ReleaseRefused) as error:
-            self.refused = str(error)
-            self._report(f"release refused, {self.current.name if self.current else 'none'} stays in use: {error}")
-        self._stamp = stamp
-        return self.current
+            named = read_live(self._releases)
+        except RegistryError as error:
+            named, refused = {label: held.name for label, held in self.current.items()}, [str(error)]
+        found: dict[str, LoadedRelease] = {}
+        for label, name in named.items():
+            try:
+                found[label] = self._held(name) or load_release(self._releases / name)
+            except ReleaseRefused as error:
+                refused.append(f"{label}: {error}")
+                if label in self.current:
+                    found[label] = self.current[label]
+        self.current, self.refused, self._stamp = found, "; ".join(refused), stamp
+        in_use = ", ".join(f"{held.name} as {label}" for label, held in sorted(found.items())) or "none"
+        self._report(f"in traffic: {in_use}" + (f"; refused: {self.refused}" if refused else ""))
+        return found
+
+    def _held(self, name: str) -> LoadedRelease | None:
+        return next((held for held in self.current.values() if held.name == name), None)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -1,141 +1,199 @@
-"""What recall needs of one release, swapped whole: its index, and embeddings of what the index cannot have.
+"""What recall needs of one release: its index, what was embedded beside it, and its encoder over the item table.
 
-Live rooms and media published since the index was built are embedded through the two-tower's `embed_item`, in batches, by a
-background thread, and kept for as long as the release and the item's attributes stay.
+Media published since the index was built and live rooms are embedded through the two-tower's `embed_item`, in batches, by a
+background thread. Searches give rows of the item table; a place in the index whose item is gone gives row 0, which nobody is
+shown.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from events.schema import ContentType, Surface
 from features.definitions import Entity
 from features.encoder import ITEM_TENSORS
 from features.snapshot import Known, snapshot
 from features.state import values
-from serving.catalogue import CatalogueView, Item
+from serving.catalogue import Catalogue, CatalogueView, Item
+from serving.codes import Codes
+from serving.delta import ALL, Delta, IndexView
 from serving.errors import ModelRefused, ModelUnavailable
+from serving.exact import Exact
+from serving.item_columns import Growing, Rows
+from serving.item_table import UNKNOWN
 from serving.models import Matrix, Models
 from serving.release_store import LoadedRelease
 
 EMBED_BATCH = 256
 EMBED_TIMEOUT_S = 2.0
 MAX_FRESH = 5_000
+SLICE = 8_192
 _NOBODY = values(Entity.USER, {}, 0.0)
 _NO_CREATOR = values(Entity.CREATOR, {}, 0.0)
 _NO_PAIR = values(Entity.PAIR, {}, 0.0)
-Mask = npt.NDArray[np.bool_]
-
-
-class CandidateIndex(Protocol):
-    """Finds the items whose embeddings point nearest to a query's."""
-
-    def search(self, query: Matrix, k: int, *, allowed: Mask | None = None) -> list[str]:
-        """At most `k` item ids, nearest first, among the rows `allowed`."""
-        ...
-
-
-@dataclass(frozen=True)
-class ExactIndex:
-    """Inner product with every row: exact, and 0.06 ms at 5,000 rows (research/performance.md); ANN comes with 3 million."""
-
-    ids: Sequence[str]
-    matrix: Matrix  # [n, D]
-
-    def search(self, query: Matrix, k: int, *, allowed: Mask | None = None) -> list[str]:
-        """At most `k` item ids, nearest first; equal distances in row order."""
-        rows = np.arange(len(self.ids)) if allowed is None else np.flatnonzero(allowed)
-        k = min(k, rows.size)
-        if k <= 0:
-            return []
-        near = (self.matrix if allowed is None else self.matrix[rows]) @ query
-        best = np.argpartition(-near, k - 1)[:k]
-        return [self.ids[row] for row in rows[best[np.lexsort((rows[best], -near[best]))]]]
+NO_ROWS: Rows = np.zeros(0, np.intp)
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """One release's index beside its rooms and fresh media."""
+    """One release as of one moment."""
 
     release: LoadedRelease
-    kinds: tuple[str, ...]  # content type by index row; empty where the item is unknown or not shown
-    rooms: ExactIndex
-    fresh: ExactIndex
+    codes: Codes
+    media: IndexView
+    rooms: Exact
+    room_rows: Rows  # item rows of `rooms`
+    places: "Places"
 
-    @cached_property
-    def index(self) -> ExactIndex:
-        """The release's own index."""
-        return ExactIndex(self.release.item_ids, self.release.embeddings)
+    def nearest_media(self, query: Matrix, k: int, content_type: ContentType | None) -> Rows:
+        """Item rows of media, nearest first; UNKNOWN where the item is gone."""
+        keep = self.media.left[self._only(content_type)]
+        return self.places.row_at.array[self.media.index.search(query, k, keep=keep).rows]
 
-    @cached_property
-    def _masks(self) -> dict[str, Mask]:
-        kinds = np.array(self.kinds, dtype=object)
-        return {str(kind): np.asarray(kinds == kind, bool) for kind in ContentType} | {
-            "": np.asarray(kinds != "", bool)
-        }
+    def nearest_fresh(self, query: Matrix, k: int, content_type: ContentType | None) -> Rows:
+        """Item rows of media that came after the index was built, nearest first; UNKNOWN where the item is gone."""
+        found = self.media.search_added(query, k, only=self._only(content_type))
+        return self.places.row_at.array[found.rows]
 
-    def allowed(self, content_type: ContentType | None) -> Mask:
-        """Index rows that may be retrieved under a content type (None: any)."""
-        return self._masks[content_type or ""]
+    def _only(self, content_type: ContentType | None) -> str:
+        return str(content_type) if content_type in self.media.left else ALL
 
-    def embedding_of(self, item_id: str) -> Matrix | None:
-        """An item's embedding, wherever it is held."""
-        row = self.release.row_of.get(item_id)
-        if row is not None:
-            return np.asarray(self.release.embeddings[row])
-        for held in (self.fresh, self.rooms):
-            if item_id in held.ids:
-                return np.asarray(held.matrix[list(held.ids).index(item_id)])
-        return None
+    def nearest_rooms(self, query: Matrix, k: int) -> Rows:
+        """Item rows of live rooms, nearest first."""
+        return self.room_rows[self.rooms.search(query, k).rows]
+
+    def embedding_of(self, row: int) -> Matrix | None:
+        """The embedding of an item row, wherever it is held."""
+        place = self.places.place_of.get(row)
+        if place is not None:
+            return self.media.vector(place) if place < self.media.rows else None
+        found = np.flatnonzero(self.room_rows == row)
+        return self.rooms.vector(int(found[0])) if found.size else None
+
+    def neighbours_of(self, rows: Sequence[int]) -> Rows:
+        """Item rows that viewers of those items also chose, best first."""
+        place_of = self.places.place_of
+        seeds = [place for row in rows if (place := place_of.get(row)) is not None]
+        if not seeds or not len(self.release.neighbours.media.of):
+            return NO_ROWS
+        return self.places.row_at.array[self.release.neighbours.of_many(seeds)[0]]
+
+
+class Places:
+    """Which place of a release's index holds which item row; told of the catalogue's changes (Learner)."""
+
+    def __init__(self, release: LoadedRelease) -> None:
+        self._release = release
+        self.row_at = Growing(np.intp)  # by place; UNKNOWN where the item is gone
+        self.place_of: dict[int, int] = {}
+        self.row_at.reach(release.index.rows)
+
+    def fill(self, row_of: dict[str, int]) -> None:
+        """Find the rows of what the index holds."""
+        names = self._release.item_ids
+        for start in range(0, len(names), SLICE):
+            for place, name in enumerate(names[start : start + SLICE], start):
+                row = row_of.get(name)
+                if row is not None:
+                    self.hold(place, row)
+
+    def hold(self, place: int, row: int) -> None:
+        """The place holds the row."""
+        self.row_at.put(place, row)
+        self.place_of[row] = place
+
+    def item(self, item_id: str, row: int) -> None:
+        """The item has that row."""
+        place = self._release.row_of.get(item_id)
+        if place is not None:
+            self.hold(place, row)
+
+    def gone(self, item_id: str, row: int) -> None:
+        """The item is gone from the row."""
+        place = self.place_of.pop(row, None)
+        if place is not None:
+            self.row_at.put(place, UNKNOWN)
+
+    def creator(self, creator_id: str, row: int) -> None:
+        """Of no concern here."""
 
 
 class Embedder:
-    """Builds Retrievals and remembers embeddings; used by one thread."""
+    """Keeps one release's Retrieval up to date; used by one thread."""
 
-    def __init__(self, models: Models) -> None:
-        self._models = models
-        self._release = ""
-        self._held: dict[str, tuple[int, Matrix]] = {}
+    def __init__(self, models: Models, release: LoadedRelease, catalogue: Catalogue) -> None:
+        self._models, self._catalogue = models, catalogue
+        self.release = release
+        self._codes = Codes(release.encoder, catalogue, release.packing)
+        self._places = Places(release)
+        for learner in (self._codes, self._places):  # first told of what changes, then filled: nothing falls between
+            catalogue.attach(learner)
+        self._codes.fill()
+        self._places.fill(catalogue.view.table.row_of)
+        kinds = np.array(release.kinds)
+        masks = {str(kind): kinds == str(kind) for kind in ContentType if kind is not ContentType.LIVE}
+        self._delta = Delta(release.index, labels=masks if len(kinds) else {str(one): _all(release) for one in masks})
+        self._rooms: dict[str, tuple[int, Matrix]] = {}  # fingerprint and embedding
+        self._added: dict[str, int] = {}  # fingerprints of the media added to the index
         self.trouble = ""  # why the last build left something out; empty when it did not
 
-    def build(self, release: LoadedRelease, view: CatalogueView, *, now: float) -> Retrieval:
+    def close(self) -> None:
+        """The release is no longer in traffic."""
+        for learner in (self._codes, self._places):
+            self._catalogue.detach(learner)
+
+    def build(self, view: CatalogueView, *, now: float) -> Retrieval:
         """Embed what is new; what the model server does not embed now is left out and tried again at the next build."""
-        if release.name != self._release:
-            self._release, self._held = release.name, {}
-        rooms = list(view.known(view.rooms))
-        fresh = list(view.known(one for one in view.newest if one not in release.row_of))[:MAX_FRESH]
-        self._forget({item.item_id for item in (*rooms, *fresh)})
-        self._embed(release, (*rooms, *fresh), now)
-        kinds = (view.items.get(one) for one in release.item_ids)
-        shown = tuple(item.content_type if item is not None and item.shown else "" for item in kinds)
-        return Retrieval(release, shown, self._index(release, rooms), self._index(release, fresh))
-
-    def _forget(self, keep: set[str]) -> None:
-        self._held = {one: held for one, held in self._held.items() if one in keep}
-
-    def _embed(self, release: LoadedRelease, items: Iterable[Item], now: float) -> None:
-        missing = [item for item in items if self._held.get(item.item_id, (None,))[0] != item.fingerprint]
         self.trouble = ""
-        for start in range(0, len(missing), EMBED_BATCH):
-            batch = missing[start : start + EMBED_BATCH]
-            rows = [_item_row(item, now) for item in batch]
-            tensors = release.encoder.encode(rows, ITEM_TENSORS)
+        row_of = view.table.row_of
+        rooms = list(view.known(view.rooms))
+        self._rooms = {one.item_id: held for one in rooms if (held := self._rooms.get(one.item_id)) is not None}
+        changed = [one for one in rooms if self._rooms.get(one.item_id, (None,))[0] != one.fingerprint]
+        for item, vector in self._embed(changed, now):
+            self._rooms[item.item_id] = (item.fingerprint, vector)
+        names = (one for one in view.newest if one not in self.release.row_of)
+        fresh = [one for one in view.known(names) if self._added.get(one.item_id) != one.fingerprint][:MAX_FRESH]
+        self._add([(item, vector) for item, vector in self._embed(fresh, now) if item.item_id in row_of], row_of)
+        here = [one for one in self._rooms if one in row_of]
+        matrix = np.stack([self._rooms[one][1] for one in here]) if here else np.zeros((0, self.release.index.width))
+        return Retrieval(
+            self.release, self._codes, self._delta.view, Exact(matrix.astype(np.float32)), view.table.rows(here),
+            self._places,
+        )  # fmt: skip
+
+    def _add(self, pairs: Sequence[tuple[Item, Matrix]], row_of: dict[str, int]) -> None:
+        """Add media beside the index; one that changed is added anew and its old place emptied."""
+        if not pairs:
+            return
+        places = range(self._delta.view.rows, self._delta.view.rows + len(pairs))
+        for place, (item, _) in zip(places, pairs, strict=True):
+            row = row_of[item.item_id]
+            self._places.gone(item.item_id, row)
+            self._places.hold(place, row)
+            self._added[item.item_id] = item.fingerprint
+        self._delta.add(np.stack([vector for _, vector in pairs]), [item.content_type for item, _ in pairs])
+
+    def _embed(self, items: Sequence[Item], now: float) -> Iterable[tuple[Item, Matrix]]:
+        for start in range(0, len(items) if not self.trouble else 0, EMBED_BATCH):
+            batch = items[start : start + EMBED_BATCH]
+            tensors = self.release.encoder.encode([_item_row(item, now) for item in batch], ITEM_TENSORS)
             try:
-                vectors = self._models.embed_item(release.manifest.version, tensors, timeout_s=EMBED_TIMEOUT_S)
+                vectors = self._models.embed_item(self.release.manifest.version, tensors, timeout_s=EMBED_TIMEOUT_S)
             except (ModelUnavailable, ModelRefused) as error:
                 self.trouble = str(error)
                 return
-            self._held.update((item.item_id, (item.fingerprint, v)) for item, v in zip(batch, vectors, strict=True))
+            wanted = (len(batch), self.release.index.width)
+            if vectors.shape != wanted:
+                self.trouble = (
+                    f"release {self.release.name}: items got embeddings of shape {vectors.shape}, not {wanted}"
+                )
+                return
+            yield from zip(batch, vectors, strict=True)
 
-    def _index(self, release: LoadedRelease, items: Sequence[Item]) -> ExactIndex:
-        held = [(item.item_id, self._held[item.item_id][1]) for item in items if item.item_id in self._held]
-        width = release.embeddings.shape[1]
-        matrix = np.stack([vector for _, vector in held]) if held else np.zeros((0, width), np.float32)
-        return ExactIndex(tuple(one for one, _ in held), matrix)
+
+def _all(release: LoadedRelease) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    return np.ones(release.index.rows, bool)
 
 
 def _item_row(item: Item, now: float) -> dict[str, object]:

@@ -1,7 +1,10 @@
 """A bounded file of events that could not be sent: JSON lines, appended while the log is down, drained when it is back.
 
+It is drained in pieces; a mark beside it says how many bytes of it were sent, and from time to time these are cut off. What
+is killed at whatever moment leaves every line that was written whole; at most some are sent once more.
+
 Another process may erase a person from it: her lines become blanks of the same length, since whoever sends the others has
-read how long the file is and will cut that much off.
+read how long the piece is and will mark that much as sent.
 """
 
 import fcntl
@@ -15,6 +18,9 @@ from pathlib import Path
 from events.errors import MalformedEvent
 from events.schema import Event
 from events.topics import decode, encode
+
+PIECE_BYTES = 256 * 1024  # sent at once: the log confirms that much in a fraction of its time limit
+CUT_SHARE = 8  # what was sent is cut off when it is half of the file, or this part of the most it may hold
 
 
 class Spool:
@@ -30,36 +36,62 @@ class Spool:
     @property
     def size(self) -> int:
         """Bytes waiting."""
+        length = self._length
+        return length - min(self._sent, length)
+
+    @property
+    def _length(self) -> int:
         try:
             return self._path.stat().st_size
         except OSError:
             return 0
 
+    @property
+    def _sent(self) -> int:
+        """Bytes that were sent and are still there; a mark that a crash tore means none."""
+        try:
+            return int(self._mark.read_text())
+        except (OSError, ValueError):
+            return 0
+
     def append(self, events: Sequence[Event]) -> int:
         """Write events, whole ones until the bound or a full disk; returns how many were written."""
         with self._alone():
-            room = self._max_bytes - self.size
-            lines: list[bytes] = []
+            before = self._length
+            lines = [b"\n"] if self._is_torn(before) else []
+            torn = len(lines)
+            room = self._max_bytes - before - torn
             for event in events:
                 line = encode(event) + b"\n"
                 room -= len(line)
                 if room < 0:
                     break
                 lines.append(line)
-            try:
-                with self._path.open("ab") as file:
-                    file.write(b"".join(lines))
-            except OSError:
-                return 0
-            return len(lines)
+            return self._write(b"".join(lines), before, len(lines) - torn)
 
-    def take(self) -> tuple[list[Event], int]:
-        """The waiting events and the size they were read at; a line torn by a crash is left out."""
+    def _write(self, body: bytes, before: int, count: int) -> int:
+        """Add the body to the file; what does not get there whole is taken back."""
+        try:
+            with self._path.open("ab", buffering=0) as file:
+                if file.write(body) != len(body):
+                    file.truncate(before)
+                    return 0
+        except OSError:
+            return 0
+        return count
+
+    def _is_torn(self, length: int) -> bool:
+        """Whether a crash left a line without its end: what is written next must not become part of it."""
+        if not length:
+            return False
+        with self._path.open("rb") as file:
+            file.seek(length - 1)
+            return file.read(1) != b"\n"
+
+    def take(self, limit: int = PIECE_BYTES) -> tuple[list[Event], int]:
+        """The waiting events that come first, of about `limit` bytes, and the bytes they take; a torn line is left out."""
         with self._alone():
-            try:
-                body = self._path.read_bytes()
-            except FileNotFoundError:
-                return [], 0
+            body = self._piece(limit)
         events = []
         for line in body.splitlines():
             if not line.strip():
@@ -70,17 +102,40 @@ class Spool:
                 continue  # a crash tore it; its feed was answered, its impression is lost
         return events, len(body)
 
+    def _piece(self, limit: int) -> bytes:
+        """Whole lines from the mark on, one at least."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(min(self._sent, self._length))
+                return file.read(limit) + file.readline()
+        except FileNotFoundError:
+            return b""
+
     def drop(self, size: int) -> None:
-        """Forget the first `size` bytes: they were sent."""
+        """Forget the first `size` waiting bytes: they were sent."""
         with self._alone():
-            rest = self._path.read_bytes()[size:]
-            scratch = self._draft
-            scratch.write_bytes(rest)
-            scratch.replace(self._path)
+            length = self._length
+            if not length:
+                return
+            sent = min(self._sent + size, length)
+            if 2 * sent < length and sent < self._max_bytes // CUT_SHARE:
+                self._mark.write_text(str(sent))
+                return
+            with self._path.open("rb") as file:
+                file.seek(sent)
+                rest = file.read()
+            self._draft.write_bytes(rest)
+            # The mark goes first: killed in between, what was sent is sent again, and nothing is passed over.
+            self._mark.unlink(missing_ok=True)
+            self._draft.replace(self._path)
 
     @property
     def _draft(self) -> Path:
         return self._path.with_suffix(".draft")
+
+    @property
+    def _mark(self) -> Path:
+        return self._path.with_suffix(".sent")
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -88,6 +143,17 @@ class Spool:
         with self._lock, self._path.with_suffix(".lock").open("a") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
             yield
+
+    @contextmanager
+    def draining(self) -> Iterator[bool]:
+        """Whether this process is the one that drains now: two would mark each other's pieces as sent."""
+        with self._path.with_suffix(".drain").open("a") as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
 
 
 def erase_lines(path: Path, user_id: str) -> int:

@@ -5,7 +5,9 @@ are those of tensorflow_serving/apis/{model,predict,get_model_status}.proto and 
 tests compare every message with the published stubs.
 """
 
+import math
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +23,7 @@ DTYPES: dict[int, np.dtype[Any]] = {
 }  # fmt: skip
 _NUMBER_OF = {dtype: number for number, dtype in DTYPES.items()}
 TENSOR_CONTENT = 4
+MOST_VALUES = 1 << 26  # a shape is believed before its values are there: a wrong one must not take all memory
 # TensorProto's typed fields: their bytes are the array's own (packed fixed width) or varints.
 _FIXED_VALUES: dict[int, np.dtype[Any]] = {5: np.dtype("<f4"), 6: np.dtype("<f8")}
 _VARINT_VALUES = frozenset({7, 10, 11})
@@ -100,12 +103,31 @@ def _signed(number: int) -> int:
 
 def encode_tensor(array: Tensor) -> bytes:
     """A TensorProto that holds the array as `tensor_content`; ModelRefused for a type models of ours do not take."""
-    array = np.ascontiguousarray(array)
+    return _tensor_head(_number_of(array), array.shape) + array.tobytes()
+
+
+def _number_of(array: Tensor) -> int:
     number = _NUMBER_OF.get(array.dtype)
     if number is None:
         raise ModelRefused(f"tensors of type {array.dtype} are not sent; allowed are {', '.join(map(str, _NUMBER_OF))}")
-    shape = b"".join(field(2, _int_field(1, size)) for size in array.shape)
-    return _int_field(1, number) + field(2, shape) + field(TENSOR_CONTENT, array.tobytes())
+    return number
+
+
+def _tensor_head(number: int, shape: tuple[int, ...]) -> bytes:
+    """A TensorProto up to its content: type, shape, and how many bytes will follow."""
+    sizes = b"".join(field(2, _int_field(1, size)) for size in shape)
+    content = varint(TENSOR_CONTENT << 3 | BYTES) + varint(math.prod(shape) * DTYPES[number].itemsize)
+    return _int_field(1, number) + field(2, sizes) + content
+
+
+@lru_cache(maxsize=4096)
+def _input_head(name: str, number: int, shape: tuple[int, ...]) -> bytes:
+    """An entry of PredictRequest.inputs up to the array's bytes; kept, since requests differ in little but those."""
+    tensor = _tensor_head(number, shape)
+    size = len(tensor) + math.prod(shape) * DTYPES[number].itemsize
+    entry = field(1, name.encode()) + varint(2 << 3 | BYTES) + varint(size) + tensor
+    whole = len(entry) - len(tensor) + size
+    return varint(2 << 3 | BYTES) + varint(whole) + entry
 
 
 def _decode_shape(data: memoryview) -> list[int]:
@@ -143,7 +165,9 @@ def decode_tensor(data: memoryview) -> Tensor:
     if dtype is None:
         raise BadMessage("a tensor has no type, or one that is not read here")
     flat = np.concatenate(parts).astype(dtype, copy=False) if parts else np.zeros(0, dtype)
-    wanted = int(np.prod(shape, dtype=np.int64))
+    wanted = math.prod(shape)
+    if wanted > MOST_VALUES:
+        raise BadMessage(f"a tensor says it has {wanted} values; allowed are {MOST_VALUES}")
     if 0 < flat.size < wanted:  # TensorProto may leave out the repetition of its last value
         flat = np.concatenate([flat, np.full(wanted - flat.size, flat[-1], dtype)])
     if flat.size != wanted:
@@ -151,18 +175,24 @@ def decode_tensor(data: memoryview) -> Tensor:
     return flat.reshape(shape)
 
 
-def model_spec(name: str, *, version: int | None = None, signature: str = "") -> bytes:
-    """A ModelSpec; without a version the server answers with its newest."""
+@lru_cache(maxsize=256)
+def model_spec(name: str, *, version: int | None = None, label: str = "", signature: str = "") -> bytes:
+    """A ModelSpec; with neither version nor label the server answers with its newest."""
     out = field(1, name.encode())
     if version is not None:
         out += field(2, _int_field(1, version))
+    elif label:
+        out += field(4, label.encode())
     return out + (field(3, signature.encode()) if signature else b"")
 
 
 def predict_request(spec: bytes, inputs: Mapping[str, Tensor]) -> bytes:
-    """A PredictRequest."""
-    entries = (field(1, name.encode()) + field(2, encode_tensor(array)) for name, array in inputs.items())
-    return field(1, spec) + b"".join(field(2, entry) for entry in entries)
+    """A PredictRequest; every array's bytes are copied once, into it."""
+    parts: list[bytes | memoryview] = [field(1, spec)]
+    for name, array in inputs.items():
+        parts.append(_input_head(name, _number_of(array), array.shape))
+        parts.append(array.data if array.flags.c_contiguous else array.tobytes())
+    return b"".join(parts)
 
 
 def predict_response(data: bytes) -> dict[str, Tensor]:
@@ -173,6 +203,15 @@ def predict_response(data: bytes) -> dict[str, Tensor]:
             parts = {n: v for n, _, v in fields(entry) if isinstance(v, memoryview)}
             out[bytes(parts.get(1, b"")).decode()] = decode_tensor(parts.get(2, memoryview(b"")))
     return out
+
+
+def answered_version(data: bytes) -> int:
+    """Which version of the model a PredictResponse says it is of; BadMessage when it does not say."""
+    for number, _, spec in fields(memoryview(data)):
+        held = [] if number != 2 or not isinstance(spec, memoryview) else [v for n, _, v in fields(spec) if n == 2]
+        if held and isinstance(held[0], memoryview):
+            return next((_signed(v) for n, _, v in fields(held[0]) if n == 1 and isinstance(v, int)), 0)
+    raise BadMessage("an answer does not say which version it is of")
 
 
 def status_request(name: str) -> bytes:

@@ -167,7 +167,8 @@ def _show(done: WorldReport) -> None:
     rows += [
         ("sessions", done.sessions), ("feed requests", done.feed_requests),
         ("answered by the world at random", done.own_feeds), ("feed errors", done.feed_errors),
-        ("feeds that fell back", done.feed_degraded), ("items shown", done.shown), ("shown but over", done.feed_unknown),
+        ("feeds that fell back", done.feed_degraded), ("feeds with nothing", done.feed_empty), ("items shown", done.shown),
+        ("shown but over", done.feed_unknown),
         ("clicks", done.clicks), ("clicks on rooms just closed", done.closed_before_entry),
         ("breaks after a session", done.breaks), ("rooms entered", done.events["room_entered"]),
         ("click rate", _number(done.click_rate, ".4f")), ("feed p50 ms", _number(done.feed_ms_at(0.5), ".1f")),

@@ -121,6 +121,13 @@ class RandomFeed:
         if self._writer is not None:
             for item in page:
                 self._writer.send(_impression(item, user_id, surface=surface, now=now, chance=1.0 / len(things)))
+            if not page:
+                self._writer.send(
+                    s.EmptyFeed(
+                        event_id=f"{request_id}:empty", event_at=utc(now), request_id=request_id, user_id=user_id,
+                        surface=surface,
+                    )
+                )  # fmt: skip
         return page
 
 

@@ -22,6 +22,7 @@ class WorldReport:
     own_feeds: int = 0  # of these, answered by the world itself at random: they have no wall time
     feed_errors: int = 0
     feed_degraded: int = 0
+    feed_empty: int = 0  # answered with nothing, each an event of the product's too
     feed_unknown: int = 0  # items of an answer that the world does not know, or rooms that were over
     feed_ms: list[float] = field(default_factory=list)  # wall milliseconds, one a request that the product answered
     first_error: str | None = None

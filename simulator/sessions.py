@@ -149,5 +149,6 @@ class Sessions:
         else:
             phase.feed_ms.append((timer() - began) * 1_000.0)
         phase.shown += len(page)
+        phase.feed_empty += not page
         phase.feed_degraded += bool(page and page[0].degraded)
         return page

@@ -7,12 +7,12 @@ from settings import PREFIX, Settings
 from stack import dagster, kafka, mlflow, model_server_part, redis
 from stack.errors import UnknownPart
 from stack.jars import Report, silent
-from stack.part import Part, answers_http, python
+from stack.part import HUGE_PAGES, Part, answers_http, python
 
 ADDRESSES = ("kafka_bootstrap", "redis_address", "mlflow_address", "model_server_address")
 PORTS = (
     "kafka_port", "kafka_controller_port", "redis_port", "mlflow_port", "dagster_port", "model_server_port",
-    "proxy_port", "metrics_port",
+    "proxy_port", "admin_port", "metrics_port",
 )  # fmt: skip
 
 
@@ -56,6 +56,7 @@ def proxy(settings: Settings, *, needs: Iterable[str]) -> Part:
         log=settings.logs / "proxy.log",
         ports=(settings.proxy_port,),
         ready=answers_http(f"{settings.proxy}/healthz"),
+        environment=HUGE_PAGES,
         needs=tuple(needs),
         look=f"{settings.proxy}/api/v1/content/feed",
     )

@@ -44,6 +44,11 @@ class Part:
     stop_timeout_s: float = 30.0
 
 
+# glibc asks the kernel for pages of 2 MB for what it allocates, where the machine allows it on request: a feed and a ranking
+# take a tenth less CPU. Of no effect elsewhere.
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+
+
 def python(module: str, *arguments: str) -> tuple[str, ...]:
     """The command that runs a module with this interpreter."""
     return (sys.executable, "-m", module, *arguments)

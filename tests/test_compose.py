@@ -129,7 +129,9 @@ def test_the_model_server_gets_flags_that_ours_takes_too() -> None:
     given = parser().parse_args(words)
     embedded = model_server_part.part(DEFAULTS).command
     ours = {word.split("=")[0] for word in embedded if word.startswith("--")}
-    assert ours - {word.split("=")[0] for word in words} <= {"--port"}  # the image sets it
+    # The image sets the port; threads are this machine's; upstream has no third.
+    own = {"--port", "--grpc_max_threads", "--open_port_before_models"}
+    assert ours - {word.split("=")[0] for word in words} <= own
     assert given.allow_version_labels_for_unavailable_models is True
     assert [w for w in words if "poll" in w] == [w for w in embedded if "poll" in w]
 

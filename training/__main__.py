@@ -1,4 +1,4 @@
-"""`livefeed training train | evaluate` (also `python -m training ...`): a candidate from the samples, and how good it is."""
+"""`livefeed training train | evaluate | rerank` (also `python -m training ...`): candidates, and how good they are."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -13,13 +13,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from settings import Settings, SettingsError, load
-from training.errors import TrainingError
+from training.errors import BadCandidate, TrainingError
 from training.progress import Report
 
 if TYPE_CHECKING:
     from registry.evaluation import Evaluation
 
-app = typer.Typer(help="Samples to model: train a candidate, measure one again.", no_args_is_help=True)
+app = typer.Typer(
+    help="Samples to model: train a candidate, measure one again, hold its order against a release's.",
+    no_args_is_help=True,
+)
 console = Console(stderr=True, soft_wrap=True)
 Until = Annotated[
     datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last event date of the samples. Default: all.")
@@ -86,6 +89,82 @@ def evaluate(
         console.print(_figures(found))
 
     _or_sentence(work)
+
+
+@app.command()
+def rerank(
+    month: Annotated[str, typer.Option(help="Month whose logged requests are put in order again, like 2027-01.")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write; it names viewers, remove it after the audit.")],
+    candidate: Annotated[
+        str, typer.Argument(help="Candidate's folder or release's name. Default: the line's canary, or its newest.")
+    ] = "",
+    against: Annotated[str, typer.Option(help="Release to hold it against. Default: what is in traffic.")] = "",
+    line: Annotated[
+        str,
+        typer.Option(help="Line of a candidate that is not named. Default: the running canary's, else LIVEFEED_LINE."),
+    ] = "",
+    requests: Annotated[int, typer.Option(min=1, help="Requests to draw at random; all of a smaller log.")] = 50_000,
+) -> None:
+    """Put a month's logged requests in order again, for the audit of a candidate that few have met.
+
+    Without a candidate, and none that is or may become a canary, nothing is written and that is said.
+    """
+
+    def work(settings: Settings) -> None:
+        from registry.reranked import line_in_question, month_days
+        from training.errors import NothingToRerank
+
+        month_days(month)  # a wrong month is said before anything is looked for
+        name = line or line_in_question(settings.releases, settings.line)
+        sides = _sides(settings, candidate, against, name)
+        if sides is None:
+            console.print(f"line {name} has no candidate: nothing is put in order again", markup=False)
+            return
+        try:
+            _rerank(settings, month, sides, out, requests)
+        except NothingToRerank as error:
+            if candidate:
+                raise
+            console.print(str(error), markup=False)
+
+    _or_sentence(work)
+
+
+def _sides(settings: Settings, candidate: str, against: str, line: str) -> tuple[Path, Path] | None:
+    """Folders of the candidate and of what it is held against; None where none is named and there is none."""
+    from registry.manifest import read_live
+    from registry.reranked import STABLE, to_rerank
+
+    folders = (settings.releases, settings.var / "candidates")
+    found = to_rerank(*folders, line)
+    if not candidate:
+        return found and (found[0], _folder(against, *folders) if against else found[1])
+    return _folder(candidate, *folders), _folder(against or read_live(settings.releases).get(STABLE, ""), *folders)
+
+
+def _rerank(settings: Settings, month: str, sides: tuple[Path, Path], out: Path, requests: int) -> None:
+    from training.rerank import rerank as again
+    from training.rerank import said
+
+    with _bars() as report:
+        card = again(
+            settings.lake, month, candidate=sides[0], incumbent=sides[1], out=out, requests=requests, report=report
+        )
+    console.print(
+        f"{card.requests:,} requests of {month} with {card.rows:,} items in the order of {card.candidate} and of "
+        f"{card.incumbent}; {card.drawn:,} were drawn: {said(card.logged, card.left_out)}",
+        markup=False,
+    )
+    sys.stdout.write(f"{out}\n")
+
+
+def _folder(named: str, *folders: Path) -> Path:
+    """A folder as it is given, or the first that has something of that name."""
+    for one in (Path(named), *(folder / named for folder in folders)):
+        if named and one.is_dir():
+            return one
+    places = " and ".join(map(str, folders))
+    raise BadCandidate(f"there is no candidate or release {named!r} in {places}, and no such folder; name one of them")
 
 
 def _next_version(settings: Settings, line: str) -> int:

@@ -23,3 +23,15 @@ class BadDials(TrainingError):
 
 class SeenInTraining(TrainingError):
     """A model was to be measured on samples it was trained on."""
+
+
+class BadCandidate(TrainingError):
+    """A candidate or release is asked for that is not there."""
+
+
+class NothingToRerank(TrainingError):
+    """No logged request of a month can be put in order again by two releases."""
+
+
+class AuditOnlyInput(TrainingError):
+    """An encoder or an exported model reads an attribute that only the audit may."""

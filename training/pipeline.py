@@ -1,4 +1,4 @@
-"""The main path of training: samples in, a candidate folder out (models, index, encoder, evaluation, manifest)."""
+"""The main path of training: samples in, a candidate folder out (models, index, neighbours, encoder, arrays, manifest)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,18 +6,23 @@ from datetime import datetime
 from pathlib import Path
 
 from events.clock import Clock, WallClock, utc
+from features.packing import PACKING
 from features.store import OnlineStore
 from registry.evaluation import Evaluation, Floats
-from registry.manifest import DEFAULT_FORMULA, Manifest, write_manifest
+from registry.manifest import DEFAULT_FORMULA, Manifest, checksums, write_manifest
 from training.catalogue import catalogue_of
 from training.data import Prepared, SampleColumns, prepare
 from training.dials import Plain, as_dials, require
 from training.errors import SeenInTraining
 from training.evaluate import evaluate
-from training.export import export_candidate, scorers_of
+from training.export import Offer, export_candidate, scorers_of
+from training.factors import FactorsConfig
 from training.fit import Fitted
+from training.interactions import HistoryConfig
+from training.neighbours import NeighboursConfig, write_neighbours
 from training.progress import Report, silent
 from training.ranking import Ranker, RankerConfig, train_ranker
+from training.shelf import shelf_of
 from training.two_tower import TwoTower, TwoTowerConfig, train_two_tower
 
 TRAINED_UNTIL = "trained_until"  # in the manifest's dials of the run: event time of the newest sample a weight has seen
@@ -30,6 +35,9 @@ class TrainingConfig:
     two_tower: TwoTowerConfig = field(default_factory=TwoTowerConfig)
     ranker: RankerConfig = field(default_factory=RankerConfig)
     train_share: float = 0.8  # of the samples by event time; the rest is the test period
+    history: HistoryConfig = field(default_factory=HistoryConfig)
+    neighbours: NeighboursConfig = field(default_factory=NeighboursConfig)
+    factors: FactorsConfig = field(default_factory=FactorsConfig)
 
     def __post_init__(self) -> None:
         """Refuse dials out of range."""
@@ -74,17 +82,30 @@ def train_candidate(
     evaluation = evaluate(data, catalogue, scorers_of(two_tower, ranker), curves=_curves(trained), report=report)
     report("export", 0, 1, f"writing {out}")
     out.mkdir(parents=True, exist_ok=True)
-    indexed = export_candidate(out, data, catalogue, two_tower=two_tower, ranker=ranker)
+    indexed = export_candidate(
+        out, data, catalogue, two_tower=two_tower, ranker=ranker, offer=_offer(store, samples, data)
+    )
+    recall = write_neighbours(
+        out, samples, data, catalogue.keys[catalogue.shown], config=config.neighbours, history=config.history,
+        factors=config.factors, seed=seed,
+    )  # fmt: skip
     evaluation.save(out)
     manifest = Manifest(
         line=line, version=version, created_at=utc(clock.now()).isoformat(), objectives=data.objectives,
         formula={name: DEFAULT_FORMULA[name] for name in data.objectives}, tables=dict(tables or {}),
         metrics=_metrics(evaluation, data, indexed), dials=_dials(config, trained, data, seed=seed),
-        data_until=utc(float(samples.event_at[-1])).isoformat(),
+        data_until=utc(float(samples.event_at[-1])).isoformat(), artefacts=checksums(out, [*recall, out / PACKING]),
     )  # fmt: skip
     write_manifest(out, manifest)
     report("export", 1, 1, f"{indexed} items in the index")
     return manifest
+
+
+def _offer(store: OnlineStore, samples: SampleColumns, data: Prepared) -> Offer:
+    """What the exported `recommend` knows: items and live rooms as of the newest event, in event time."""
+    now = max(store.watermark() or 0.0, float(samples.event_at[-1]))
+    weights = [DEFAULT_FORMULA[name] for name in data.objectives]
+    return Offer(shelf_of(store, now=now), weights, samples.features[-1])
 
 
 def refuse_seen(manifest: Manifest, data: Prepared) -> None:
@@ -116,4 +137,5 @@ def _dials(config: TrainingConfig, trained: Trained, data: Prepared, *, seed: in
         "seed": seed, "train_share": config.train_share, "two_tower_steps": trained.two_tower.steps,
         "ranker_steps": trained.ranker.steps, TRAINED_UNTIL: utc(float(data.event_at[data.train[-1]])).isoformat(),
     }  # fmt: skip
-    return {"two_tower": as_dials(config.two_tower), "ranker": as_dials(config.ranker), "run": run}
+    parts = ("two_tower", "ranker", "history", "neighbours", "factors")
+    return {name: as_dials(getattr(config, name)) for name in parts} | {"run": run}

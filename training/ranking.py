@@ -54,6 +54,13 @@ class Meeting(NamedTuple):
     filled: Any
 
 
+class _Side(NamedTuple):
+    """Parts of a dense layer's input and the rows of its kernel that they meet."""
+
+    parts: list[Any]
+    rows: list[int]
+
+
 class Ranker(TwoSpeedModel):
     """Logits [n, objectives] from encoded tensors; viewer tensors may have one row, which then holds for every item."""
 
@@ -111,22 +118,36 @@ class Ranker(TwoSpeedModel):
         numbers = [_spread(x["user_num"], rows), x["item_num"], x["cross_num"], x["item_static"], *products]
         vectors = [item, tags, liked_tags, _spread(viewer, rows), *words, *(m.vectors for m in meetings)]
         filled = [m.filled for m in meetings]
-        hidden = self.trunk(tf.concat([*numbers, *filled, *vectors], axis=1), training=training)
-        logits = self.deep(hidden) + self.wide(tf.concat(numbers, axis=1))
+        hidden = self._hidden([*numbers, *filled, *vectors], training=training)
+        logits = self.deep(hidden) + _side_by_side(self.wide, numbers)
         touched = [item, target, tags, viewer, 3.0 * bias]  # the bias is one number an item: it overfits first
         return logits, tf.add_n([tf.reduce_mean(tf.reduce_sum(v * v, axis=-1)) for v in touched])
+
+    def _hidden(self, parts: Sequence[Any], *, training: bool) -> Any:
+        """What the trunk makes of parts side by side."""
+        if not any(_one_row(part) for part in parts):
+            return self.trunk(tf.concat(parts, axis=1), training=training)
+        if not self.trunk.built:
+            self.trunk(tf.zeros([1, sum(part.shape[1] for part in parts)]))
+        first, *rest = self.trunk.layers
+        hidden = _side_by_side(first, parts)
+        for layer in rest:
+            hidden = layer(hidden, training=training)
+        return hidden
 
     def _meet(self, target: Any, ids: Any) -> Meeting:
         """The target [n, d] against a list of item keys [1 or n, length]."""
         rows = tf.shape(target)[0]
         mask, vectors = _spread(present(ids), rows), _spread(self._words("item_key", ids), rows)
-        product = tf.einsum("nd,nld->nl", target, vectors)
+        product = _products(target, vectors)
         count = tf.reduce_sum(mask, axis=1, keepdims=True)
         attention = tf.nn.softmax(product + (mask - 1.0) * 1e9, axis=1) * mask
         # The root keeps the variance of a sum of products independent of the list's length.
         whole = tf.reduce_sum(product * mask, axis=1, keepdims=True) / tf.sqrt(count + 1.0)
         sharp = tf.reduce_sum(attention * product, axis=1, keepdims=True)
-        attended = tf.einsum("nl,nld->nd", attention, vectors)
+        attended = (
+            tf.matmul(attention, vectors[0]) if _one_row(vectors) else tf.einsum("nl,nld->nd", attention, vectors)
+        )
         pooled = tf.concat([attended * target, mean_pool(vectors, mask) * target], axis=1)
         return Meeting(tf.concat([whole, sharp], axis=1), pooled, count / tf.cast(tf.shape(ids)[1], tf.float32))
 
@@ -148,9 +169,44 @@ def wide_start(encoder: Encoder, objectives: int) -> Tensor:
     return np.repeat(np.array(column, np.float32)[:, None], objectives, axis=1)
 
 
+def _one_row(x: Any) -> bool:
+    """Whether the graph is made for exactly one row: one viewer and her candidates."""
+    return bool(x.shape[0] == 1)
+
+
 def _spread(x: Any, rows: Any) -> Any:
-    """One viewer row repeated for every item; as it is where there is a row an item already."""
-    return tf.broadcast_to(x, tf.concat([[rows], tf.shape(x)[1:]], axis=0))
+    """One viewer row repeated for every item; as it is where there is a row an item already, or ever only one row."""
+    return x if _one_row(x) else tf.broadcast_to(x, tf.concat([[rows], tf.shape(x)[1:]], axis=0))
+
+
+def _products(target: Any, vectors: Any) -> Any:
+    """Products [n, length] of targets [n, d] with their lists of vectors [n, length, d], or with the only one [1, ...]."""
+    if _one_row(vectors):
+        return tf.matmul(target, vectors[0], transpose_b=True)
+    return tf.einsum("nd,nld->nl", target, vectors)
+
+
+def _side_by_side(layer: Any, parts: Sequence[Any]) -> Any:
+    """A dense layer over parts side by side; what parts of one row add is computed once and added to every row."""
+    if not any(_one_row(part) for part in parts):
+        return layer(tf.concat(parts, axis=1))
+    if not layer.built:
+        layer(tf.zeros([1, sum(part.shape[1] for part in parts)]))
+    once, each = _Side([], []), _Side([], [])
+    begin = 0
+    for part in parts:
+        end = begin + part.shape[1]
+        side = once if _one_row(part) else each
+        side.parts.append(part)
+        side.rows.extend(range(begin, end))
+        begin = end
+    sums = [
+        tf.matmul(tf.concat(side.parts, axis=1), tf.gather(layer.kernel, side.rows))
+        for side in (each, once)
+        if side.parts
+    ]
+    out = sums[0] if layer.bias is None else sums[0] + layer.bias
+    return layer.activation(out if len(sums) == 1 else out + sums[1])
 
 
 def train_ranker(data: Prepared, config: RankerConfig, *, seed: int, report: Report = silent) -> Fitted[Ranker]:

@@ -14,8 +14,13 @@ from typing import Any
 import httpx
 
 from events.kafka import KafkaWriter
+from monitoring.errors import MonitoringError
+from registry.errors import RegistryError
+from release.errors import ReleaseError
 from settings import Settings
 from simulator.config import WorldConfig
+from stack.demo.canary import HOURS, Ended, canary_figures, wrong_sign
+from stack.demo.child import follow
 from stack.demo.source import DatasetSource, Played, Source, WorldSource
 from stack.demo.steps import Say, Steps
 from stack.demo.stored import Ledger, Stored, until
@@ -25,7 +30,6 @@ from stack.parts import Parts
 
 PARTS = ("kafka", "redis", "mlflow", "model-server", "collector", "proxy")
 SUMMARY = "summary.json"
-JVM_CHATTER = ("WARNING: Using incubator modules", "Setting default log level", "To adjust logging level")
 
 
 class DemoFailed(StackError):
@@ -97,11 +101,35 @@ def run_demo(settings: Settings, config: DemoConfig, *, say: Say) -> dict[str, A
             writer.close()
             ledger = stored.wait()
         feed = ask(settings, after.viewers[0], now=after.now)
-        summary = _summary(ledger, before, after, learned, steps.seconds)
+        tried: Ended | None = None
+        if isinstance(source, WorldSource):  # nobody answers the feeds of a data set
+            with steps.step(
+                "canary", f"a canary: {HOURS} hours with half of the viewers on a formula of the wrong sign"
+            ):
+                tried = try_canary(settings, learned["release"], source, stored, say=say)
+        summary = _summary(ledger, before, after, learned, steps.seconds) | {"canary": canary_figures(tried)}
         (settings.var / SUMMARY).write_text(json.dumps(summary, indent=2), encoding="utf-8")
     show_feed(feed)
+    if tried is not None:
+        say(tried.line)
     _insist(ledger, before, after, feed)
     return summary
+
+
+def try_canary(settings: Settings, release: str, source: WorldSource, stored: Stored, *, say: Say) -> Ended:
+    """The world plays on while half of its viewers are shown a canary; decided by Dagster at the end."""
+    writer = KafkaWriter(settings.kafka)
+
+    def play(hours: float) -> None:
+        source.more(hours, writer, proxy=settings.proxy, settle=stored.settle, say=say)
+        stored.wait()
+
+    try:
+        return wrong_sign(settings, release, play=play, say=say)
+    except (ReleaseError, RegistryError, MonitoringError) as error:
+        raise DemoFailed(f"the canary could not be tried: {error}") from None
+    finally:
+        writer.close()
 
 
 def learn(settings: Settings, *, first: date, last: date, say: Say) -> dict[str, Any]:
@@ -113,27 +141,11 @@ def learn(settings: Settings, *, first: date, last: date, say: Say) -> dict[str,
             [*command, "--summary", str(figures)],
             env={**os.environ, **settings.environment()}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
-        lines = _follow(process, say)
+        lines = follow(process, say)
         if process.returncode:
             raise DemoFailed(f"the pipeline failed: {lines[-1] if lines else f'exit status {process.returncode}'}")
         found: dict[str, Any] = json.loads(figures.read_text(encoding="utf-8"))
         return found
-
-
-def _follow(process: "subprocess.Popen[str]", say: Say) -> list[str]:
-    """Pass a child's lines on as they come; an interrupt goes to the child too."""
-    lines: list[str] = []
-    try:
-        for line in process.stdout or ():
-            if line.strip() and not line.startswith(JVM_CHATTER):
-                lines.append(line.strip())
-                say(f"   {line.rstrip()}")
-        process.wait()
-    except BaseException:
-        process.terminate()
-        process.wait(timeout=30)
-        raise
-    return lines
 
 
 def wait_for_release(settings: Settings, release: str, *, say: Say, timeout_s: float = 30.0) -> None:

@@ -59,6 +59,10 @@ class WorldSource:
         """Play on; the proxy answers from the model."""
         return self._play(self._hours[1], writer, proxy, settle, say)
 
+    def more(self, hours: float, writer: EventWriter, *, proxy: str, settle: Settle, say: Say) -> Played:
+        """Play so many hours on."""
+        return self._play(hours, writer, proxy, settle, say)
+
     def _play(self, hours: float, writer: EventWriter, proxy: str, settle: Settle, say: Say) -> Played:
         marks = [hours * share / 4 for share in (1, 2, 3, 4)]
 

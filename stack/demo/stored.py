@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
+import pyarrow.compute as pc
 from prometheus_client.parser import text_string_to_metric_families
 
 from collector.config import COLLECTED
@@ -12,7 +13,7 @@ from collector.lag import wait_until_stored
 from dagster_project.stored import stored_figures
 from events.dead_letters import read_dead_letters
 from events.kafka import end_offsets
-from events.topics import IMPRESSIONS, TOPICS
+from events.topics import IMPRESSION, IMPRESSIONS, TOPICS
 from features.redis import RedisStore
 from features.tables import DeltaTables
 from settings import Settings
@@ -76,7 +77,9 @@ class Stored:
             duplicates=outcomes["duplicate"],
             late=outcomes["late"],
             dead_letters=outcomes["dead_letter"],
-            impressions=figures.rows_by_table[TOPICS[IMPRESSIONS].table],
+            impressions=tables.read(
+                TOPICS[IMPRESSIONS].table, columns=["event_id"], where=pc.field("type") == IMPRESSION
+            ).num_rows,
         )
 
     def _outcomes(self) -> dict[str, int]:

@@ -11,15 +11,24 @@ class ServingError(Exception):
     """A refused request or configuration, with the status it has on the wire."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
-        cut = message if len(message) <= LONGEST else message[:LONGEST] + "...TRUNCATED"
-        super().__init__(cut)
+        super().__init__(message)
         self.code = code
-        self.message = cut
+        self.message = message
 
     @property
     def number(self) -> int:
         """The code as a number, as in StatusProto."""
         return int(self.code.value[0])
+
+    @property
+    def details(self) -> str:
+        """The message as a gRPC status carries it: cut, since it travels in a header."""
+        return self.message if len(self.message) <= LONGEST else self.message[:LONGEST] + "...TRUNCATED"
+
+    @property
+    def status(self) -> str:
+        """Code and message in one line, e.g. `NOT_FOUND: no such file`."""
+        return f"{self.code.name}: {self.message}"
 
     @classmethod
     def invalid(cls, message: str) -> Self:
@@ -35,6 +44,11 @@ class ServingError(Exception):
     def precondition(cls, message: str) -> Self:
         """FAILED_PRECONDITION."""
         return cls(grpc.StatusCode.FAILED_PRECONDITION, message)
+
+    @classmethod
+    def unimplemented(cls, message: str) -> Self:
+        """UNIMPLEMENTED."""
+        return cls(grpc.StatusCode.UNIMPLEMENTED, message)
 
 
 def code_of(number: int) -> grpc.StatusCode:

@@ -8,115 +8,111 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import IntEnum
 from pathlib import Path
+
+import grpc
 
 from stack.model_server.config import ModelConfig
 from stack.model_server.errors import ServingError, code_of
-from stack.model_server.servable import Servable
+from stack.model_server.lifecycle import Model, State, Version, failed
+from stack.model_server.servable import Served
 from stack.model_server.versions import aspired, found
 
 log = logging.getLogger("model_server")
-Load = Callable[[Path, str, int], Servable]
-
-
-class State(IntEnum):
-    """A version's life, numbered as in ModelVersionStatus."""
-
-    START = 10
-    LOADING = 20
-    AVAILABLE = 30
-    UNLOADING = 40
-    END = 50
-
-
-@dataclass
-class Version:
-    """One version of a model: its folder, state, what went wrong if its load failed, and the model while it is loaded."""
-
-    number: int
-    path: Path
-    state: State = State.START
-    error: ServingError | None = None
-    attempts: int = 0
-    retry_at: float = 0.0
-    servable: Servable | None = None
-    wanted: bool = True
-
-
-@dataclass
-class Model:
-    """A configured model and every version of it that was ever aspired."""
-
-    config: ModelConfig
-    versions: dict[int, Version] = field(default_factory=dict)
-
-    def available(self) -> list[Version]:
-        """Versions that answer, highest first."""
-        return sorted((v for v in self.versions.values() if v.state is State.AVAILABLE), key=lambda v: -v.number)
-
-
-def load_servable(path: Path, name: str, version: int) -> Servable:
-    """Load a SavedModel for serving."""
-    return Servable(path, name=name, version=version)
+Load = Callable[[Path, str, int], Served]
 
 
 class ModelTable:
-    """Models by name; `poll()` is called by one thread, look-ups by many."""
+    """Models by name. One thread at a time looks and advances; configuring, labels and look-ups never wait for a load."""
 
     def __init__(
-        self,
-        *,
-        load: Load = load_servable,
-        retries: int = 5,
-        retry_wait_s: float = 60.0,
-        labels_before_load: bool = False,
+        self, *, load: Load, retries: int = 5, retry_wait_s: float = 60.0, labels_before_load: bool = False
     ) -> None:
         self._load = load
         self._retries = retries
         self._retry_wait_s = retry_wait_s
         self._labels_before_load = labels_before_load
         self._models: dict[str, Model] = {}
-        self._labels: dict[str, dict[str, int]] = {}
+        self._labels: dict[str, dict[str, int]] | None = None
         self._served: frozenset[str] = frozenset()
         self._complaint = ""
         self._writing = threading.Lock()
+        self._advancing = threading.Lock()
 
-    def configure(self, models: Iterable[ModelConfig]) -> None:
-        """Serve these models from the next poll on; FAILED_PRECONDITION, no change, when a label names none of theirs."""
+    def configure(self, models: Iterable[ModelConfig]) -> frozenset[str]:
+        """Label and serve these models; the names that are new. FAILED_PRECONDITION, no change, when a label may not be."""
+        models = tuple(models)
+        self.label(models)
+        return self.serve(models)
+
+    def label(self, models: Iterable[ModelConfig]) -> None:
+        """Put these models' labels in the place of all others, or none of them: FAILED_PRECONDITION."""
         with self._writing:
             models = tuple(models)
             for config in models:
                 self._check_labels(config)
+            self._labels = {config.name: dict(config.labels) for config in models if config.labels}
+
+    def serve(self, models: Iterable[ModelConfig]) -> frozenset[str]:
+        """Serve exactly these models from the next look on, and want no version of any other; the names that are new."""
+        with self._writing:
+            before = self._served
             known = dict(self._models)
             for config in models:
                 known[config.name] = Model(config, known[config.name].versions if config.name in known else {})
             self._models = known
             self._served = frozenset(config.name for config in models)
             for name in set(known) - self._served:
-                self._retire(known[name])
-            self._labels = {config.name: dict(config.labels) for config in models if config.labels}
+                known[name].aspire({})
+            return self._served - before
 
     def poll(self) -> None:
-        """Look at the disk once, load what is new, then unload what is no longer wanted.
+        """Look at the disk once, load what is new and unload what is no longer wanted."""
+        self.look()
+        self.advance()
+
+    def look(self) -> None:
+        """Find out which versions are wanted.
 
         A base path that is missing abandons the whole look and unloads nothing, as upstream does.
         """
         with self._writing:
-            try:
-                seen = {name: found(self._models[name].config.base_path) for name in sorted(self._served)}
-            except OSError as error:
-                self._complain(f"file system poll abandoned, nothing changes: {error}")
-                return
+            seen = {}
+            for name in sorted(self._served):
+                base = self._models[name].config.base_path
+                try:
+                    seen[name] = found(base)
+                except OSError as error:
+                    self._complain(f"Could not find base path {base} for servable {name} with error {error}")
+                    return
             self._complain("")
             for name, on_disk in seen.items():
-                self._bring(self._models[name], on_disk)
+                self._aspire(self._models[name], on_disk)
+
+    def advance(self) -> None:
+        """Do every load and unload that is due, each load once; look-ups and configuring go on meanwhile."""
+        with self._advancing:
+            tried: set[int] = set()
+            for name in sorted(self._models):
+                while self._step(self._models[name], tried):
+                    continue
+            for model in self._models.values():
+                for version in model.unloading():
+                    self._finish_unload(model, version, wait_s=0.0)
 
     def serves(self, name: str) -> bool:
         """Whether a version of the model answers now."""
         model = self._models.get(name)
         return model is not None and bool(model.available())
+
+    def failures(self, name: str) -> list[Version]:
+        """Why the model will not answer: its failed versions when none of those wanted can load any more; else none."""
+        model = self._models.get(name)
+        return failed(model) if model and not model.available() else []
+
+    def names(self) -> frozenset[str]:
+        """The configured models."""
+        return self._served
 
     def versions(self, name: str) -> list[Version]:
         """Every version known of a model, highest first; NOT_FOUND when there is none."""
@@ -125,8 +121,17 @@ class ModelTable:
             raise ServingError.not_found(f"Could not find any versions of model {name}")
         return sorted(model.versions.values(), key=lambda version: -version.number)
 
+    def clear(self, *, wait_s: float) -> None:
+        """Unload everything; a version that still runs a request after `wait_s` seconds is left as it is."""
+        self.serve(())
+        with self._advancing:
+            for model in self._models.values():
+                for version in [*model.available(), *model.unloading()]:
+                    version.state = State.UNLOADING
+                    self._finish_unload(model, version, wait_s=wait_s)
+
     @contextmanager
-    def lease(self, name: str, *, version: int | None = None, label: str = "") -> Iterator[Servable]:
+    def lease(self, name: str, *, version: int | None = None, label: str = "") -> Iterator[Served]:
         """Hold the model that answers: of the version or label asked for, else the highest AVAILABLE.
 
         A swap may close the model found before it is held; then the look-up finds the one after it.
@@ -138,13 +143,11 @@ class ModelTable:
         finally:
             servable.let_go()
 
-    def _find(self, name: str, version: int | None, label: str) -> Servable:
+    def _find(self, name: str, version: int | None, label: str) -> Served:
         if not name:
             raise ServingError.invalid("ModelSpec has no name specified.")
         if label:
-            version = self._labels.get(name, {}).get(label)
-            if version is None:
-                raise ServingError.invalid(f"Unrecognized servable version label: {label}")
+            version = self._labelled(name, label)
         model = self._models.get(name)
         for candidate in model.available() if model else ():
             servable = candidate.servable
@@ -153,10 +156,18 @@ class ModelTable:
         asked = f"Latest({name})" if version is None else f"Specific({name}, {version})"
         raise ServingError.not_found(f"Servable not found for request: {asked}")
 
+    def _labelled(self, name: str, label: str) -> int:
+        if self._labels is None:
+            raise ServingError(grpc.StatusCode.UNAVAILABLE, f"Model labels does not init yet.{label}")
+        number = self._labels.get(name, {}).get(label)
+        if number is None:
+            raise ServingError.invalid(f"Unrecognized servable version label: {label}")
+        return number
+
     def _check_labels(self, config: ModelConfig) -> None:
         model = self._models.get(config.name)
         available = {version.number for version in model.available()} if model else set()
-        in_use = self._labels.get(config.name, {})
+        in_use = (self._labels or {}).get(config.name, {})
         for label, number in config.labels.items():
             moved = label in in_use and in_use[label] != number
             if number not in available and (moved or not self._labels_before_load):
@@ -165,59 +176,70 @@ class ModelTable:
                     "available for inference"
                 )
 
-    def _bring(self, model: Model, on_disk: dict[int, Path]) -> None:
-        wanted = aspired(model.config.policy, on_disk)
-        for version in model.versions.values():
-            version.wanted = version.number in wanted
-        for number, path in wanted.items():
-            known = model.versions.get(number)
-            if known is None or (known.state is State.END and known.error is None):
-                known = Version(number, path)
-                model.versions = {**model.versions, number: known}
-            self._try_load(model, known)
-        self._unload(model, wanted)
+    def _aspire(self, model: Model, on_disk: dict[int, Path]) -> None:
+        policy = model.config.policy
+        wanted = aspired(policy, on_disk)
+        missing = sorted((policy.specific or frozenset()) - set(wanted))
+        if missing != model.missing:
+            model.missing = missing
+            for number in missing:
+                log.warning(
+                    "Version %d of servable %s, which was requested to be served as a 'specific' version in the servable's "
+                    "version policy, was not found in the file system", number, model.config.name,
+                )  # fmt: skip
+        model.aspire(wanted)
 
-    def _try_load(self, model: Model, version: Version) -> None:
-        if version.state not in (State.START, State.LOADING) or time.monotonic() < version.retry_at:
-            return
-        version.state = State.LOADING
-        version.attempts += 1
-        name = model.config.name
+    def _step(self, model: Model, tried: set[int]) -> bool:
+        """One unload or else one load; False when nothing is due."""
+        with self._writing:
+            version = model.to_unload()
+            if version is not None:
+                # From here on no look-up finds it.
+                version.state = State.UNLOADING
+        if version is not None:
+            self._finish_unload(model, version, wait_s=0.0)
+            return True
+        with self._writing:
+            version = model.to_load(now=time.monotonic())
+            if version is None or id(version) in tried:
+                return False
+            tried.add(id(version))
+            version.state, version.busy = State.LOADING, True
+            version.attempts += 1
+        self._try_load(model.config.name, version)
+        return True
+
+    def _try_load(self, name: str, version: Version) -> None:
         try:
-            version.servable = self._load(version.path, name, version.number)
+            servable = self._load(version.path, name, version.number)
         # Whatever a broken export raises is its status; the server lives on.
         except Exception as error:  # noqa: BLE001
-            code = code_of(getattr(error, "error_code", 2) or 2)
-            version.error = ServingError(code, str(getattr(error, "message", "") or error))
-            version.retry_at = time.monotonic() + self._retry_wait_s
-            if version.attempts > self._retries:
-                version.state = State.END
-            log.error("loading {name: %s version: %d} failed: %s", name, version.number, version.error)
+            self._failed(name, version, error)
             return
-        version.error = None
-        version.state = State.AVAILABLE
-        log.info("successfully loaded servable version {name: %s version: %d}", name, version.number)
+        with self._writing:
+            version.servable, version.error, version.busy = servable, None, False
+            version.state = State.AVAILABLE
+        log.info("Successfully loaded servable version {name: %s version: %d}", name, version.number)
 
-    def _unload(self, model: Model, wanted: dict[int, Path]) -> None:
-        """Unload the unwanted, lowest first, but never the last one that answers while a wanted one is not ready."""
-        for version in model.versions.values():
-            if not version.wanted and version.state in (State.START, State.LOADING):
+    def _failed(self, name: str, version: Version, error: Exception) -> None:
+        if not isinstance(error, ServingError):
+            code = code_of(getattr(error, "error_code", 2) or 2)
+            error = ServingError(code, str(getattr(error, "message", "") or error))
+        with self._writing:
+            version.error, version.busy = error, False
+            version.retry_at = time.monotonic() + self._retry_wait_s
+            if version.attempts > self._retries or not version.wanted:
                 version.state = State.END
-        unwanted = [version for version in reversed(model.available()) if not version.wanted]
-        ready = any(version.wanted for version in model.available())
-        for version in unwanted if ready or not wanted else unwanted[:-1]:
-            self._retire_version(model, version)
+        log.error("Servable {name: %s version: %d} cannot be loaded: %s", name, version.number, error.status)
 
-    def _retire(self, model: Model) -> None:
-        for version in model.available():
-            self._retire_version(model, version)
-
-    def _retire_version(self, model: Model, version: Version) -> None:
-        servable, version.state, version.servable = version.servable, State.UNLOADING, None
-        if servable is not None:
-            servable.close()
-        version.state = State.END
-        log.info("unloaded servable version {name: %s version: %d}", model.config.name, version.number)
+    def _finish_unload(self, model: Model, version: Version, *, wait_s: float) -> None:
+        """Free an UNLOADING version if its last request has ended."""
+        servable = version.servable
+        if servable is not None and not servable.close(wait_s=wait_s):
+            return
+        with self._writing:
+            version.servable, version.state = None, State.END
+        log.info("Done unloading servable version {name: %s version: %d}", model.config.name, version.number)
 
     def _complain(self, text: str) -> None:
         """Log a complaint when it is new, not at every poll."""

@@ -16,7 +16,7 @@ def found(base_path: Path) -> dict[int, Path]:
     """
     out: dict[int, Path] = {}
     for path in sorted(base_path.iterdir(), key=lambda entry: entry.name):
-        if re.fullmatch(r"\d+", path.name) and int(path.name) <= INT64_MAX and path.is_dir():
+        if re.fullmatch(r"-?[0-9]+", path.name) and abs(int(path.name)) <= INT64_MAX and path.is_dir():
             out[int(path.name)] = path
     return out
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.freshness import Probes
+from benchmarks.freshness import CLOCK, Probes
 from events import schema as s
 from events.log import MemoryLog, MemoryWriter
 from events.topics import decode
@@ -20,7 +20,8 @@ def world(tmp_path: Path) -> SmallWorld:
 @pytest.fixture
 def proxy(world: SmallWorld) -> Proxy:
     world.publish("probed-0", creator="prober")
-    return world.proxy()
+    world.clock.set(CLOCK.now())  # the probes' events are of now
+    return world.proxy(follows_requests=False)
 
 
 def arrive(world: SmallWorld, log: MemoryLog) -> None:

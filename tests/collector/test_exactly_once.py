@@ -19,7 +19,7 @@ def outcome(evening: Evening) -> dict[str, Any]:
         "rows": {topic: evening.rows(topic) for topic in TOPICS},
         "states": states(evening.store),
         "progress": evening.store.progress(),
-        "rooms": evening.store.leases,
+        "rooms": evening.store.leases_of,
         "watermark": evening.store.watermark(),
         "dead": evening.dead_letters(),
     }

@@ -44,7 +44,7 @@ def test_a_lost_online_store_is_rebuilt_from_the_tables(
     assert len(before) > 20 and everything(fresh) == before
     assert fresh.progress() == evening.store.progress()
     assert fresh.watermark() == evening.store.watermark()
-    assert fresh.leases == evening.store.leases
+    assert fresh.leases_of == evening.store.leases_of
 
 
 def test_the_collector_goes_on_from_a_rebuilt_store(evening: Evening) -> None:

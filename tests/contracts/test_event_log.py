@@ -1,9 +1,11 @@
 """The event log's contract: the memory log and Kafka give the same answers."""
 
+import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -12,6 +14,7 @@ from kafka.structs import MemberState
 
 from events import schema as s
 from events.errors import LogUnavailable
+from events.fast_kafka import FastKafkaWriter
 from events.kafka import KafkaReader, KafkaWriter
 from events.log import EventReader, EventWriter, MemoryLog, MemoryReader, MemoryWriter, Place, Record
 from events.topics import PROFILES, decode
@@ -25,14 +28,17 @@ class Log:
     read: Callable[[], EventReader]
 
 
-@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.parts)])
+WRITERS: dict[str, Callable[[str], EventWriter]] = {"kafka": KafkaWriter, "fast_kafka": FastKafkaWriter}
+
+
+@pytest.fixture(params=["memory", *(pytest.param(name, marks=pytest.mark.parts) for name in WRITERS)])
 def log(request: pytest.FixtureRequest) -> Iterator[Log]:
     if request.param == "memory":
         memory = MemoryLog()
         yield Log(MemoryWriter(memory), lambda: MemoryReader(memory, [PROFILES]))
         return
     bootstrap = request.getfixturevalue("parts").settings.kafka
-    writer = KafkaWriter(bootstrap)
+    writer = WRITERS[request.param](bootstrap)
     readers: list[KafkaReader] = []
 
     def read() -> EventReader:
@@ -205,4 +211,41 @@ def test_a_broker_that_is_not_there_is_one_sentence() -> None:
     with pytest.raises(LogUnavailable, match=r"the event log at 127\.0\.0\.1:9 did not answer within 0\.5 s"):
         KafkaWriter("127.0.0.1:9", timeout_s=0.5)
     with pytest.raises(LogUnavailable, match=r"the event log at 127\.0\.0\.1:9 did not answer within 0\.5 s"):
+        FastKafkaWriter("127.0.0.1:9", timeout_s=0.5)
+    with pytest.raises(LogUnavailable, match=r"the event log at 127\.0\.0\.1:9 did not answer within 0\.5 s"):
         KafkaReader("127.0.0.1:9", [PROFILES], group=None, timeout_s=0.5)
+
+
+@pytest.mark.parts
+def test_both_writers_put_a_key_into_the_same_partition(request: pytest.FixtureRequest) -> None:
+    bootstrap = request.getfixturevalue("parts").settings.kafka
+    reader = KafkaReader(bootstrap, [PROFILES], group=None)
+    try:
+        starts = reader.end_offsets()
+        names = [uuid.uuid4().hex for _ in range(20)]
+        for make in WRITERS.values():
+            writer = make(bootstrap)
+            for name in names:
+                writer.send(viewer(name))
+            writer.close()
+        found = records(reader, starts, 40)
+    finally:
+        reader.close()
+    places = {name: {r.place for r, who in zip(found, users(found), strict=True) if who == name} for name in names}
+    assert (len(found), {len(held) for held in places.values()}) == (40, {1})
+    assert len(set.union(*places.values())) > 1
+
+
+def test_a_writer_whose_broker_does_not_answer_any_more_says_so_in_time_and_lets_go() -> None:
+    with silent_broker() as bootstrap:
+        begun = time.monotonic()
+        with pytest.raises(LogUnavailable, match=r"did not answer within 0\.5 s"):
+            FastKafkaWriter(bootstrap, timeout_s=0.5)
+        assert time.monotonic() - begun < 10  # no more than that it ends
+
+
+@contextmanager
+def silent_broker() -> Iterator[str]:
+    """Something that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"

@@ -151,8 +151,28 @@ def test_a_room_is_live_until_its_lease_ends(store: OnlineStore) -> None:
     store.set_room("early", lease_until=EVENING + 0.5)
     assert store.live_rooms(EVENING) == ["early", "late"]
     assert store.live_rooms(EVENING + 0.5) == ["late"]
+    assert store.leases(["early", "nowhere", "late"]) == [EVENING + 0.5, None, EVENING + 90]
     store.set_room("late", lease_until=EVENING)
     assert store.live_rooms(EVENING) == ["early"]
+    assert store.leases(["late"]) == [EVENING]
+    assert store.leases([]) == []
+
+
+def test_a_viewers_state_and_those_of_her_pairs_are_read_together(store: OnlineStore) -> None:
+    pair = pair_id("ada", "jazz club")
+    store.save(
+        {
+            RecordKey(Entity.USER, "ada", P0): OnlineRecord(1, {"plays": {0: 2}}),
+            RecordKey(Entity.USER, "ada", P1): OnlineRecord(1, {"plays": {0: 3}}),
+            RecordKey(Entity.PAIR, pair, P0): OnlineRecord(1, {"watches": {0: 1}}),
+            RecordKey(Entity.PAIR, pair, P1): OnlineRecord(1, {"watches": {0: 4}}),
+            RecordKey(Entity.PAIR, pair_id("adam", "jazz club"), P0): OnlineRecord(1, {"watches": {0: 9}}),
+        }
+    )
+    read = store.of_viewer("ada")
+    assert read.state == {"plays": {0: 5}}
+    assert dict(read.pairs) == {"jazz club": {"watches": {0: 5}}}
+    assert store.of_viewer("nobody") == ({}, {})
 
 
 def test_a_trending_list_is_replaced_whole_and_read_best_first_ties_by_id(store: OnlineStore) -> None:

@@ -19,5 +19,5 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         dagbag = importlib.import_module("airflow.dag_processing.dagbag")
         found = dagbag.DagBag(str(ROOT / "dags"))
         assert found.import_errors == {}
-        assert sorted(found.dags) == ["livefeed_learn", "livefeed_upkeep"]
+        assert sorted(found.dags) == ["livefeed_audit", "livefeed_canary", "livefeed_learn", "livefeed_upkeep"]
         yield found

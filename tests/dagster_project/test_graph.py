@@ -24,14 +24,22 @@ ASSETS = {
     "events_stored", "user_features", "item_features", "creator_features", "samples", "candidate", "verdict",
     "registered_release", "drift_report", "skew_report", "deployment",
 }  # fmt: skip
-ASIDE = {"samples_corrected", "erased_people", "tidy_tables"}  # materialised by who wants it, and by the nightly job
+ASIDE = {
+    "samples_corrected",
+    "erased_people",
+    "tidy_tables",
+    "canary_looks",
+    "canary_decision",
+    "promotion",
+    "bias_audit",
+}  # materialised by who wants it, and by the nightly, hourly and monthly jobs
 
 
 def test_the_definitions_load_with_every_asset_and_blocking_checks_only() -> None:
     dg.Definitions.validate_loadable(defs)
     graph = defs.resolve_asset_graph()
     assert {key.to_user_string() for key in graph.get_all_asset_keys()} == ASSETS | ASIDE
-    assert len(graph.asset_check_keys) == 6
+    assert len(graph.asset_check_keys) == 10
     assert all(graph.get_check_spec(key).blocking for key in graph.asset_check_keys)
 
 
@@ -49,7 +57,7 @@ def test_the_whole_graph_ends_with_a_release_in_traffic(learn: Learn, rooms: Any
     assert learned.assets["candidate"]["recall_at_100_cold"] == "not computable"
     assert learned.assets["verdict"]["outcome"] == "pass"
     assert ASSETS - {"user_features", "item_features", "creator_features"} <= set(learned.seconds)
-    assert [said.passed for said in learned.checks] == [True] * 6
+    assert [said.passed for said in learned.checks] == [True] * 7
 
 
 def test_each_day_counts_as_materialised(learn: Learn, instance: dg.DagsterInstance) -> None:

@@ -95,4 +95,5 @@ def test_ids_are_unique_and_impressions_lead_to_what_follows(source: str, shared
 def test_a_world_speaks_of_everything_a_topic_can_carry(shared_data: Path) -> None:
     told = {kind for name in WORLDS for kind in events_of(name, shared_data)}
     missing = {str(kind.__struct_config__.tag) for topic in TOPICS.values() for kind in topic.types} - told
-    assert missing == {"media_hidden", "profile_erased"}  # the first by moderation, the second by request: not played
+    # by moderation and by request: not played
+    assert missing == {"media_hidden", "profile_erased"}

@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime, timedelta, timezone
 
+import msgspec
 import pyarrow as pa
 
 from events import schema as s
@@ -49,6 +50,29 @@ def test_the_date_is_the_utc_day_of_the_event_time_wherever_it_was_written() -> 
     tokyo = datetime(2026, 11, 2, 8, 59, tzinfo=timezone(timedelta(hours=9)))
     row = row_of(s.MediaHidden(event_id="h", event_at=tokyo, item_id="film"))
     assert (row["event_date"], row["event_at"]) == (date(2026, 11, 1), datetime(2026, 11, 1, 23, 59, tzinfo=UTC))
+
+
+def test_the_dice_of_a_place_are_json_text_that_reads_back_and_null_where_there_are_none() -> None:
+    shadow = s.Shadowed(
+        release="demo-4", chose_shown=True, expected_target={"click": 0.5}, expected_incumbent={"click": 0.25}
+    )
+    for dice, text in (
+        (None, None),
+        (s.Explored(epsilon=0.2, pool=7), '{"epsilon":0.2,"pool":7}'),
+        (
+            s.Explored(epsilon=0.2, pool=7, rank=0, shadow=shadow),
+            '{"epsilon":0.2,"pool":7,"rank":0,"shadow":{"release":"demo-4","chose_shown":true,'
+            '"expected_target":{"click":0.5},"expected_incumbent":{"click":0.25}}}',
+        ),
+    ):
+        seen = s.Impression(
+            event_id="r:0", event_at=at(0), request_id="r", user_id="u", item_id="i", content_type=s.ContentType.LIVE,
+            creator_id="c", position=0, explored=dice,
+        )  # fmt: skip
+        (row,) = to_arrow(IMPRESSIONS, [row_of(seen)]).to_pylist()
+        (column,) = table_of(IMPRESSIONS, [Stored(seen, PLACE, utc(EVENING + 5), False)])["explored"].to_pylist()
+        assert row["explored"] == column == text
+        assert text is None or msgspec.json.decode(text, type=s.Explored) == dice
 
 
 def test_maps_become_json_text_and_words_keep_their_order() -> None:

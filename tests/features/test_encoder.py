@@ -48,6 +48,13 @@ def test_far_outliers_are_clipped_and_unseen_words_are_unknown() -> None:
     assert got["num"][0, 0] == 8.0 and got["category"].tolist() == [0]
 
 
+@pytest.mark.parametrize("value", [None, -1.0, 0.0, 0.5, 1e9, -1e9, float("inf"), float("nan")])
+def test_a_row_by_itself_is_encoded_as_among_others(value: float | None) -> None:
+    encoder = Encoder.fit(ROWS, CONFIG)
+    row = {"user.plays": value, "cross.creator_gap_h": value}
+    np.testing.assert_array_equal(encoder.encode([row])["num"][0], encoder.encode([*ROWS, row])["num"][2])
+
+
 def test_a_saved_encoder_encodes_alike(tmp_path: Path) -> None:
     encoder = Encoder.fit(ROWS, CONFIG)
     encoder.save(tmp_path / "encoder.json")

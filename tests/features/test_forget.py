@@ -100,6 +100,16 @@ def test_files_that_the_erasure_itself_wrote_on_the_way_do_not_name_her_either(l
     assert naming(lake) == []
 
 
+def test_feeds_that_had_nothing_for_her_go_with_her_impressions(lake: Path, tables: DeltaTables) -> None:
+    empty = [
+        s.EmptyFeed(event_id=f"{user}:empty", event_at=NOON, request_id=f"q-{user}", user_id=user)
+        for user in (HER, "otto")
+    ]
+    store(tables, IMPRESSIONS, *empty)
+    assert forget_in_table(lake, "impressions", HER).rows == 1
+    assert tables.read("impressions")["event_id"].to_pylist() == ["otto:empty"] and naming(lake) == []
+
+
 def test_features_of_others_lose_her_name_and_nothing_else(lake: Path, tables: DeltaTables) -> None:
     seen: dict[str, Any] = {"user.recent_positive": [HER, "film"], "user.plays": 3.0}
     otto = s.Impression(

@@ -8,7 +8,7 @@ import pytest
 
 from events import schema as s
 from features.errors import NoSamples, NoTable
-from features.offline_tables import days
+from features.offline_tables import days, open_table
 from features.samples import build_samples
 from features.training_input import read_samples
 from tests.features.conftest import Store, at
@@ -53,8 +53,9 @@ PUBLISHED = s.MediaPublished(
 
 @pytest.fixture
 def told(lake: Path, store_events: Store) -> Path:
-    """Day one: seven impressions and what followed; day two: one."""
+    """Day one: seven impressions, a feed with nothing, and what followed; day two: one."""
     store_events([
+        s.EmptyFeed(event_id="nothing:empty", event_at=at(6), request_id="nothing", user_id="u1"),
         shown("full", 0), shown("full", 0, item="i2", position=1),
         shown("copy", 1), shown("copy", 1),
         shown("bare", 2, features=None),
@@ -104,6 +105,8 @@ def test_labels_join_by_request_and_item_within_a_day_and_a_second_run_changes_n
         ("long", "r1"): (1, 1, 1),
         ("second", "i1"): (1, 0, 0),
     }
+    table = open_table(told, "samples")
+    assert table is not None and {"scores", "explored"}.isdisjoint(one.name for one in table.delta.schema().fields)
     assert (report.rows, report.hydrated, report.late, report.duplicates) == (9, 1, 1, 2)
     assert report.positives == {
         "click": 5, "watch": 4, "effective_watch": 1, "interaction": 0, "follow": 0, "gift": 1, "completion": 3, "like": 3,

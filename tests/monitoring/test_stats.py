@@ -7,7 +7,7 @@ import pytest
 from scipy import stats as scipy_stats
 from sklearn.metrics import roc_auc_score
 
-from monitoring.stats import RatioSums, WeightedAuc, auc_difference, bootstrap, difference, recall_difference
+from monitoring.stats import Moments, RatioSums, WeightedAuc, auc_difference, bootstrap, difference, recall_difference
 
 
 def test_a_ratio_of_three_viewers_by_hand() -> None:
@@ -129,3 +129,30 @@ def test_a_statistic_that_is_often_undefined_has_no_interval() -> None:
     interval = bootstrap(statistic, n, resamples=100, seed=1)  # half of the draws hold one viewer twice
     assert interval.estimate == pytest.approx(0.5)
     assert math.isnan(interval.low)
+
+
+@pytest.mark.parametrize(
+    "sums",
+    [
+        RatioSums(n=2, y=4, x=2, yy=1, xx=2, xy=0),  # two viewers with 4 clicks have 8 squared clicks or more
+        RatioSums(n=2, y=2, x=4, yy=2, xx=1, xy=0),
+        RatioSums(n=2, y=2, x=2, yy=2, xx=2, xy=3),  # Cauchy and Schwarz allow 2
+        RatioSums(n=2, y=-1, x=2, yy=2, xx=2, xy=1),
+        RatioSums(n=2, y=math.nan, x=2, yy=2, xx=2, xy=1),
+    ],
+)
+def test_sums_that_no_viewers_can_have_are_noticed(sums: RatioSums) -> None:
+    assert not sums.possible
+
+
+def test_sums_of_viewers_alike_are_possible() -> None:
+    assert RatioSums.of([0.1] * 7, [0.3] * 7).possible
+    assert RatioSums().possible
+
+
+def test_moments_of_two_halves_add_to_the_whole_and_know_their_covariance() -> None:
+    columns = np.random.default_rng(1).integers(0, 9, (3, 40)).astype(float)
+    both = Moments.of(*columns[:, :15]) + Moments.of(*columns[:, 15:])
+    assert both == Moments.of(*columns)
+    assert both.covariance() == pytest.approx(np.cov(columns))
+    assert both.mean() == pytest.approx(columns.mean(1))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from release.__main__ import app
 from tests.serving.small_world import SmallWorld
@@ -13,24 +13,52 @@ from tests.serving.small_world import SmallWorld
 def var(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LIVEFEED_VAR", str(tmp_path))
     monkeypatch.setenv("LIVEFEED_MLFLOW_ADDRESS", "http://127.0.0.1:1")
+    monkeypatch.setenv("LIVEFEED_MODEL_SERVER_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setenv("LIVEFEED_ADMIN_PORT", "1")
     return tmp_path
 
 
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, list(words))
+
+
+def models_of(folder: Path) -> None:
+    for model in ("two_tower", "ranker"):
+        (folder / "models" / model).mkdir(parents=True)
+        (folder / "models" / model / "saved_model.pb").write_bytes(b"a graph")
+
+
 def test_status_shows_what_is_in_traffic(var: Path) -> None:
-    SmallWorld(var).fill().release(3)
-    result = CliRunner().invoke(app, ["status"])
+    models_of(SmallWorld(var).fill().release(3))
+    result = run("status")
     assert result.exit_code == 0
     assert "demo-3" in result.stdout
-    assert "stable" in result.stdout
+    assert "stable: demo-3; the model server: two_tower model server 127.0.0.1:1" in result.stdout
+    assert "the proxy at http://127.0.0.1:1: is not there" in result.stdout
 
 
 def test_deploying_what_is_no_candidate_is_one_sentence(var: Path) -> None:
-    result = CliRunner().invoke(app, ["deploy", str(var / "nothing")])
+    result = run("deploy", str(var / "nothing"))
     assert result.exit_code == 1
     assert result.stderr.startswith(f"verdict {var}/nothing/verdict.json cannot be read")
     assert result.stderr.count("\n") == 1
 
 
-def test_rolling_back_to_what_was_never_published_is_one_sentence(var: Path) -> None:
-    result = CliRunner().invoke(app, ["rollback", "demo-7"])
-    assert (result.exit_code, result.stderr) == (1, "release 'demo-7' is not published; allowed are none yet\n")
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("rollback", "demo-7"), "release 'demo-7' is not published; allowed are none yet"),
+        (("rollback",), "no release was named; livefeed release status lists those that are published"),
+        (("rollback", "demo-7", "--label", "beta"), "label 'beta' is not allowed; allowed are stable, canary"),
+        (("rollback", "--label", "beta"), "label 'beta' is not allowed; allowed are stable, canary"),
+        (("deploy", "somewhere", "--label", "beta"), "label 'beta' is not allowed; allowed are stable, canary"),
+    ],
+)
+def test_wrong_words_are_one_sentence(var: Path, words: tuple[str, ...], sentence: str) -> None:
+    result = run(*words)
+    assert (result.exit_code, result.stderr) == (1, f"{sentence}\n")
+
+
+def test_taking_out_a_canary_that_is_not_there_is_no_error(var: Path) -> None:
+    result = run("rollback", "--label", "canary")
+    assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "nothing is in traffic as canary")

@@ -2,37 +2,46 @@
 
 import random
 from collections import Counter
+from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
-from features.definitions import Entity
-from serving.bootstrap import BootstrapConfig, explore
-from serving.catalogue import Item
-from serving.feed import Pick, Scored
-from serving.held import HeldState
+from serving.bootstrap import BootstrapConfig, Draw, explore
+from serving.item_columns import ItemColumns
 
 
-def item(item_id: str, kind: str = "VIDEO") -> Item:
-    return Item(item_id, HeldState(Entity.ITEM, {}), kind, "c", "music", "", "none", True, 0.0, 0.0, 0)
+@dataclass(frozen=True)
+class Thing:
+    content_type: str
+    category: str = "music"
+    language: str = "en"
+    tags: tuple[str, ...] = ()
+    lease_until: float = 0.0
 
 
-def pick(item_id: str) -> Pick:
-    scored = Scored(
-        item_id=item_id, content_type="VIDEO", creator_id="c", source="trending", score=1.0, merit=1.0, scores={}
-    )
-    return Pick(scored=scored, propensity=1.0)
+COLUMNS = ItemColumns()
+NAMES = ["", *(f"m{n}" for n in range(12)), *(f"r{n}" for n in range(4))]
+for row, name in enumerate(NAMES[1:], 1):
+    COLUMNS.put(row, Thing("LIVE" if name[0] == "r" else "VIDEO"))
+CATALOGUE = np.arange(1, 17)
 
 
-CATALOGUE = [item(f"m{n}") for n in range(12)] + [item(f"r{n}", "LIVE") for n in range(4)]
+def pick(name: str) -> Draw:
+    return Draw(NAMES.index(name), "trending", 0, 1.0)
+
+
+def name_of(draw: Draw) -> str:
+    return NAMES[draw.row]
 
 
 def test_each_items_share_of_a_place_is_its_logged_propensity() -> None:
     config, rounds = BootstrapConfig(share=0.8, live=0.25), 20_000
     dice, seen, said = random.Random(1), Counter[str](), {}
     for _ in range(rounds):
-        first = explore([pick("m0"), pick("m1")], CATALOGUE, limit=3, config=config, dice=dice)[0]
-        seen[first.scored.item_id] += 1
-        said[first.scored.item_id] = first.propensity
+        first = explore([pick("m0"), pick("m1")], CATALOGUE, COLUMNS, limit=3, config=config, dice=dice)[0]
+        seen[name_of(first)] += 1
+        said[name_of(first)] = first.propensity
     assert said["m0"] == pytest.approx(0.2)
     assert said["m5"] == pytest.approx(0.8 * 0.75 / 10)  # ten media that the page does not show
     assert said["r2"] == pytest.approx(0.8 * 0.25 / 4)
@@ -42,18 +51,20 @@ def test_each_items_share_of_a_place_is_its_logged_propensity() -> None:
 
 
 def test_a_page_has_no_item_twice_and_is_filled_to_its_limit() -> None:
-    page = explore([pick("m0")], CATALOGUE, limit=10, config=BootstrapConfig(), dice=random.Random(3))
-    ids = [one.scored.item_id for one in page]
+    page = explore([pick("m0")], CATALOGUE, COLUMNS, limit=10, config=BootstrapConfig(), dice=random.Random(3))
+    ids = [name_of(one) for one in page]
     assert len(ids) == len(set(ids)) == 10
 
 
 def test_with_nothing_to_draw_the_page_stays() -> None:
-    page = explore([pick("m0"), pick("m1")], [], limit=5, config=BootstrapConfig(), dice=random.Random(3))
-    assert [one.scored.item_id for one in page] == ["m0", "m1"]
+    page = explore(
+        [pick("m0"), pick("m1")], CATALOGUE[:0], COLUMNS, limit=5, config=BootstrapConfig(), dice=random.Random(3)
+    )
+    assert [name_of(one) for one in page] == ["m0", "m1"]
 
 
 def test_a_kind_that_runs_out_leaves_the_place_as_it_was_with_odds_unknown() -> None:
-    only_rooms = [item("r1", "LIVE")]
+    only_rooms = np.array([NAMES.index("r1")])
     config = BootstrapConfig(share=1.0, live=0.0)
-    page = explore([pick("m0")], only_rooms, limit=1, config=config, dice=random.Random(3))
-    assert [(one.scored.item_id, one.propensity) for one in page] == [("m0", None)]
+    page = explore([pick("m0")], only_rooms, COLUMNS, limit=1, config=config, dice=random.Random(3))
+    assert [(name_of(one), one.propensity) for one in page] == [("m0", None)]

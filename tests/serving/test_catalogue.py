@@ -178,8 +178,10 @@ def test_what_a_failing_store_kept_back_is_read_when_it_answers_again(
 def test_a_surface_without_a_trending_list_has_the_home_pages(world: SmallWorld) -> None:
     catalogue = Catalogue(world.store)
     catalogue.refresh(NOW)
-    assert catalogue.view.trending_for(s.Surface.COMMENT, None)[0] == ("m0", 100.0)
-    assert catalogue.view.trending_for(s.Surface.HOME, s.ContentType.AUDIO) == ()
+    trend, table = catalogue.view.trending_for(s.Surface.COMMENT, None), catalogue.view.table
+    assert (table.id_of[trend.rows[0]], trend.scores[0]) == ("m0", 100.0)
+    assert trend.of(table.rows(["m3", "m29"])).tolist() == [97.0, pytest.approx(float("nan"), nan_ok=True)]
+    assert len(catalogue.view.trending_for(s.Surface.HOME, s.ContentType.AUDIO).rows) == 0
 
 
 def test_requests_go_on_while_items_come_and_go(world: SmallWorld) -> None:
@@ -204,3 +206,15 @@ def test_requests_go_on_while_items_come_and_go(world: SmallWorld) -> None:
     for thread in threads:
         thread.join(10.0)
     assert troubles == []
+
+
+def test_a_request_of_an_earlier_time_finds_the_rooms_of_then(world: SmallWorld) -> None:
+    proxy = world.proxy()
+    background = proxy.parts.background
+    assert len(proxy.parts.catalogue.view.live) == 3
+    proxy.clock.saw(NOW + 5000)
+    background.catch_up(NOW + 5000)
+    assert len(proxy.parts.catalogue.view.live) == 0
+    proxy.clock.saw(NOW)
+    background.catch_up(NOW)
+    assert len(proxy.parts.catalogue.view.live) == 3

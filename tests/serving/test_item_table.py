@@ -12,7 +12,7 @@ from features.state import touched
 from features.store import MemoryStore
 from features.vectors import NAMES, packed, unpack
 from serving.catalogue import Catalogue
-from serving.item_table import ItemTable, Schedule
+from serving.item_table import TICK_S, ItemTable, Schedule
 from tests.serving.small_world import NOW, SmallWorld
 
 PLAYS, MADE_PLAYS = NAMES.index("item.plays"), NAMES.index("creator.plays")
@@ -42,7 +42,7 @@ def assert_equal_to_the_store(catalogue: Catalogue, store: MemoryStore, now: flo
     makers = store.read(Entity.CREATOR, [catalogue.view.items[one].creator_id for one in ids])
     wanted = unpack([packed(item, maker, now=now) for item, maker in zip(items, makers, strict=True)])
     found = table.take(table.rows(ids))
-    np.testing.assert_array_equal(found.numbers, wanted.numbers)
+    np.testing.assert_array_equal(found.numbers.astype(np.float32), wanted.numbers)
     np.testing.assert_array_equal(found.published_at, wanted.published_at)
 
 
@@ -138,10 +138,10 @@ def test_the_row_of_an_item_that_went_is_given_away_only_when_no_request_can_hol
 
 
 def test_no_more_than_the_limit_is_due_at_once_and_the_rest_stays_due() -> None:
-    schedule, minute = Schedule(), int(NOW // 60)
+    schedule, tick = Schedule(), int(NOW // TICK_S)
     for n in range(5):
-        schedule.put(f"i{n}", minute)
-    schedule.put("later", minute + 1)
+        schedule.put(f"i{n}", tick)
+    schedule.put("later", tick + 1)
     due = schedule.due(NOW, (), limit=3)
     assert len(due) == 3
     for one in due:

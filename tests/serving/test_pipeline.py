@@ -12,11 +12,13 @@ from features.definitions import Entity
 from features.errors import StoreUnavailable
 from features.snapshot import read_known, snapshot
 from features.store import MemoryStore
-from serving.attempt import FeedConfig
+from serving.attempt import Attempt, FeedConfig
 from serving.bootstrap import BootstrapConfig
 from serving.candidates import Quotas
+from serving.catalogue import FRESH_S
 from serving.errors import UnknownItem
-from serving.feed import Feed
+from serving.feed import Feed, FeedRequest, Session
+from serving.pipeline import compose, show
 from serving.wiring import Proxy
 from tests.serving.small_world import NOW, SmallWorld, ask
 
@@ -102,9 +104,28 @@ def test_only_rooms_that_are_live_now_are_shown(world: SmallWorld) -> None:
     proxy = world.proxy()
     assert {"r0", "r1", "r2"} <= set(shown(ask(proxy, limit=30)))
     world.store.set_room("r1", lease_until=NOW)
-    assert {"r0", "r2"} == {one for one in shown(ask(proxy, limit=30)) if one.startswith("r")}
+    late = NOW + FRESH_S + 0.1  # so long after the proxy's last look the page's rooms are asked for again
+    assert {"r0", "r2"} == {one for one in shown(ask(proxy, limit=30, now=late)) if one.startswith("r")}
     later = ask(proxy, limit=30, now=NOW + 91)
     assert not [one for one in shown(later) if one.startswith("r")]
+
+
+def test_a_room_that_ended_is_gone_with_the_next_look_at_the_store_whatever_a_request_is_under_way_with(
+    world: SmallWorld,
+) -> None:
+    world.release()
+    proxy = world.proxy()
+    attempt = Attempt(proxy.parts, proxy.parts.assign("u1"))
+    request = FeedRequest(request_id="q", user_id="u1", now=NOW, limit=30)
+    composed = compose(request, attempt)
+    world.store.set_room("r1", lease_until=NOW)
+    proxy.parts.background.follow()
+    world.store.leases = not_asked  # type: ignore[method-assign]
+    assert {"r0", "r2"} == {one for one in shown(show(composed, request)) if one.startswith("r")}
+
+
+def not_asked(_: object) -> list[float | None]:
+    raise AssertionError("the leases were read again right after a look at the store")
 
 
 def test_what_was_seen_blocked_hidden_or_removed_is_left_out(world: SmallWorld) -> None:
@@ -112,9 +133,9 @@ def test_what_was_seen_blocked_hidden_or_removed_is_left_out(world: SmallWorld) 
     proxy = world.proxy()
     world.plays("u1", "m1")
     world.tell(s.ViewerProfile(event_id=world.name(), event_at=utc(NOW), user_id="u1", blocked_creators=("c2", "h0")))
-    # After the proxy's last look at the catalogue: the page itself is checked against the store.
     world.tell(s.MediaRemoved(event_id=world.name(), event_at=utc(NOW), item_id="m3"))
     world.tell(s.MediaHidden(event_id=world.name(), event_at=utc(NOW), item_id="m4"))
+    proxy.parts.background.follow()
     got = set(shown(ask(proxy, limit=100)))
     assert not got & {"m1", "m2", "m12", "m22", "r0", "m3", "m4"}
     assert len(got) == 30 + 3 - 7
@@ -251,6 +272,27 @@ def test_an_empty_catalogue_gives_an_empty_feed_that_says_so(tmp_path: Any) -> N
     feed = ask(world.proxy())
     assert feed.items == ()
     assert feed.degraded == ("model_unavailable", "no_candidates")
+
+
+def everything_logged(world: SmallWorld, proxy: Proxy) -> list[s.Event]:
+    proxy.parts.impressions.step()
+    records = [record for lane in world.log.records.values() for record in lane if record.topic == IMPRESSIONS]
+    return [decode(IMPRESSIONS, record.value) for record in records]
+
+
+def test_a_feed_with_nothing_to_show_is_logged_once_as_such(tmp_path: Any) -> None:
+    world = SmallWorld(tmp_path)
+    proxy = world.proxy()
+    ask(proxy, request_id="q7")
+    (found,) = everything_logged(world, proxy)
+    assert found == s.EmptyFeed(event_id="q7:empty", event_at=utc(NOW), request_id="q7", user_id="u1")
+
+
+def test_a_feed_read_to_its_end_was_answered(tmp_path: Any) -> None:
+    world = SmallWorld(tmp_path)
+    proxy = world.proxy()
+    ask(proxy, session=Session(session_id="s", offset=20, shown=20, release="none"))
+    assert everything_logged(world, proxy) == []
 
 
 def test_an_item_with_events_but_never_published_is_not_shown(world: SmallWorld) -> None:

@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from events.kafka import KafkaReader, KafkaWriter
 from events.schema import Impression
 from events.topics import IMPRESSIONS, decode
 from features.redis import RedisStore
+from registry.experiment import ArmShare, Experiment, Experiments, State
 from registry.manifest import point_live, read_live, read_manifest, write_manifest
 from registry.mlflow_store import MlflowRegistry
 from registry.verdict import Outcome, Reason, Verdict
-from release.deploy import deploy
+from release.deploy import deploy, withdraw
+from release.variant import make_variant
 from serving.tf_serving import TfServing
 from stack.parts import Parts
 from tests.serving.small_world import NOW, SmallWorld
@@ -31,6 +34,7 @@ class Loud(SmallWorld):
     """The small world, told to Kafka as well as to its own store."""
 
     writer: KafkaWriter
+    live_at: float = NOW  # when its rooms are live, and events are not late
 
     def tell(self, event: Any) -> None:
         super().tell(event)
@@ -50,10 +54,14 @@ def world(parts: Parts, tmp_path: Path) -> Iterator[Loud]:
     world = Loud(tmp_path)
     world.writer = KafkaWriter(settings.kafka)
     world.name._next = time.time_ns()  # event ids of this run alone
-    world.fill()
-    world.writer.flush()
     store = RedisStore(settings.redis)
-    until(lambda: {"m29", "r2"} <= set(world.store.live_rooms(NOW)) | set(ids(store)))
+    world.fill()
+    # Other tests' events may be later than this world's: its rooms would be over, and forgotten, as they open.
+    world.live_at = max(NOW, store.watermark() or NOW) + 1.0
+    for n in range(world.rooms):
+        world.open_room(f"r{n}", host=f"h{n}", at=world.live_at)
+    world.writer.flush()
+    until(lambda: "m29" in ids(store) and "r2" in store.live_rooms(world.live_at))  # as the collector wrote them
     before = read_live(settings.releases)
     yield world
     world.writer.close()
@@ -66,11 +74,15 @@ def ids(store: RedisStore) -> list[str]:
     return store.ids(Entity.ITEM)
 
 
-def feed(parts: Parts, **query: Any) -> dict[str, Any]:
+def feed(parts: Parts, *, now: float = NOW, **query: Any) -> dict[str, Any]:
     address = f"{parts.settings.proxy}/api/v1/content/feed"
-    answer = httpx.get(address, params=query, headers={"X-Livefeed-Now": str(NOW)}, timeout=30.0)
+    answer = httpx.get(address, params=query, headers={"X-Livefeed-Now": str(now)}, timeout=30.0)
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
+
+
+def rooms(parts: Parts, now: float) -> list[dict[str, Any]]:
+    return list(feed(parts, now=now, user_id="u-small", limit=10, content_type="LIVE")["items"])
 
 
 def candidate_of(world: SmallWorld, folder: Path, version: int) -> Path:
@@ -101,11 +113,57 @@ def test_a_candidate_is_registered_deployed_and_answers_over_http(parts: Parts, 
     body = feed(parts, user_id="u-small", limit=10)
     assert (body["model_version"], len(body["items"])) == (version, 10)
     assert set(body["items"][0]["scores"]) == {"click", "completion", "like"}
-    rooms = feed(parts, user_id="u-small", limit=10, content_type="LIVE")["items"]  # a page of all kinds may have none
-    assert rooms and all(item["live"] for item in rooms)
+    until(lambda: bool(rooms(parts, world.live_at)))  # a page of all kinds may have none
+    assert all(item["live"] for item in rooms(parts, world.live_at))
     impressions = impressions_of(parts, body["request_id"])
     assert [one.item_id for one in impressions] == [item["item_id"] for item in body["items"]]
     assert all(one.features and one.release == name and one.propensity for one in impressions)
+    with in_shadow(parts, name, tmp_path) as variant:  # the same models, which the model server need not load again
+        until(lambda: "demo-try" in admin(parts))
+        until(lambda: chosen_by(parts) == {variant})
+
+
+@contextmanager
+def in_shadow(parts: Parts, name: str, folder: Path) -> Iterator[str]:
+    """A variant of a release with its formula turned round, in shadow; taken away again."""
+    settings, server = parts.settings, TfServing(parts.settings.model_server)
+    variant = make_variant(
+        settings.releases / name, line=f"{LINE}-back", formula={"click": -1.0}, into=folder / "variants"
+    )
+    one = Experiment(
+        id="demo-try", salt="demo-try", line=f"{LINE}-back", release=variant.name, control_line=LINE, control_release=name,
+        state=State.SHADOW, arms=(ArmShare("canary", "canary", 0.5), ArmShare("stable", "stable", 0.5)), created_at=NOW,
+        phase_at=NOW,
+    )  # fmt: skip
+    record = Experiments(settings.releases)
+    change: dict[str, Any] = {"who": "a test", "at": NOW, "what": "changed", "why": "a test"}
+    traffic: dict[str, Any] = {
+        "releases": settings.releases,
+        "models": settings.models,
+        "server": server,
+        "wait_s": 60.0,
+    }
+    deploy(variant, PASS, label="canary", registry=MlflowRegistry(settings.mlflow), **traffic)
+    try:
+        record.change(lambda old: msgspec.structs.replace(old, experiment=one), **change)
+        yield variant.name
+    finally:
+        record.change(lambda old: msgspec.structs.replace(old, experiment=None), **change)
+        withdraw("canary", **traffic)
+
+
+def admin(parts: Parts) -> dict[str, Any]:
+    """The experiments as the proxy follows them."""
+    token = {"Authorization": f"Bearer {parts.settings.admin_token}"} if parts.settings.admin_token else {}
+    answer = httpx.get(f"{parts.settings.admin}/admin/experiments", headers=token, timeout=10.0)
+    return dict(answer.json())
+
+
+def chosen_by(parts: Parts) -> set[str | None]:
+    """Whose choices a feed's explored impressions have."""
+    found = impressions_of(parts, feed(parts, user_id="u-small", limit=10)["request_id"])
+    told = [one.explored for one in found if one.explored is not None]
+    return {None if one.shadow is None else one.shadow.release for one in told}
 
 
 def test_a_failing_verdict_deploys_nothing(parts: Parts, world: Loud, tmp_path: Path) -> None:
@@ -124,15 +182,11 @@ def test_a_failing_verdict_deploys_nothing(parts: Parts, world: Loud, tmp_path: 
 
 def test_what_a_viewer_plays_is_gone_from_her_next_feed(parts: Parts, world: Loud) -> None:
     viewer = f"viewer-{time.time_ns()}"
-    first = feed(parts, user_id=viewer, limit=30, content_type="VIDEO")["items"]
-    played = first[0]["item_id"]
-    world.plays(viewer, played)
+    ask: dict[str, Any] = {"now": world.live_at, "user_id": viewer, "limit": 30, "content_type": "VIDEO"}
+    played = feed(parts, **ask)["items"][0]["item_id"]
+    world.plays(viewer, played, at=world.live_at - 60)
     world.writer.flush()
-    until(
-        lambda: (
-            played not in {i["item_id"] for i in feed(parts, user_id=viewer, limit=30, content_type="VIDEO")["items"]}
-        )
-    )
+    until(lambda: played not in {item["item_id"] for item in feed(parts, **ask)["items"]})
 
 
 def impressions_of(parts: Parts, request_id: str) -> list[Impression]:

@@ -1,23 +1,17 @@
-"""The exact index against a full sort, and what is embedded when."""
+"""What is embedded when, and which item rows a search gives."""
+
+import functools
 
 import numpy as np
+import pytest
 
-from serving.retrieval import Embedder, ExactIndex
+from events import schema as s
+from events.clock import utc
+from features.definitions import Entity
+from registry.manifest import INDEX
+from serving import retrieval as retrieval_of
+from serving.delta import Delta
 from tests.serving.small_world import NOW, SmallWorld
-
-
-def test_the_index_finds_what_a_full_sort_finds() -> None:
-    rng = np.random.default_rng(3)
-    matrix = rng.normal(size=(200, 8)).astype(np.float32)
-    index = ExactIndex([f"i{n}" for n in range(200)], matrix)
-    query = rng.normal(size=8).astype(np.float32)
-    allowed = rng.random(200) < 0.5
-    by_hand = sorted(range(200), key=lambda row: -float(matrix[row] @ query))
-    assert index.search(query, 10) == [f"i{n}" for n in by_hand[:10]]
-    assert index.search(query, 10, allowed=allowed) == [f"i{n}" for n in by_hand if allowed[n]][:10]
-    assert len(index.search(query, 999)) == 200
-    assert index.search(query, 0) == []
-    assert index.search(query, 5, allowed=np.zeros(200, bool)) == []
 
 
 def test_an_embedding_is_asked_for_once_until_the_item_changes(world: SmallWorld) -> None:
@@ -37,28 +31,75 @@ def test_a_model_server_that_is_gone_leaves_the_index_usable(world: SmallWorld) 
     proxy = world.proxy()
     retrieval = proxy.parts.background.retrieval
     assert retrieval is not None
-    assert (len(retrieval.index.ids), len(retrieval.fresh.ids), len(retrieval.rooms.ids)) == (2, 0, 0)
+    assert (retrieval.media.index.rows, len(retrieval.media.added), retrieval.rooms.rows) == (2, 0, 0)
     assert proxy.parts.background.model_trouble == "the model server does not answer"
     world.models.down = False
     proxy.parts.background.tick()
-    assert len(proxy.parts.background.retrieval.rooms.ids) == 3  # type: ignore[union-attr]
+    assert proxy.parts.background.retrieval.rooms.rows == 3  # type: ignore[union-attr]
+
+
+def test_an_index_with_too_much_beside_it_is_said_once_and_when_it_is_over(
+    world: SmallWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retrieval_of, "Delta", functools.partial(Delta, bound=1))
+    world.release()
+    proxy, said = world.proxy(), []
+    background = proxy.parts.background
+    monkeypatch.setattr(background, "_report", said.append)
+    new = ["n1", "n2", "n3"]
+    for name in new:
+        world.publish(name, creator="c5", category="sport", at=NOW + 1)
+        background.tick()
+    crowded = "index: more than 1 media are searched one by one beside the index of"
+    assert [one.startswith(crowded) for one in said] == [True]
+    world.release(2, items=[*(f"m{n}" for n in range(world.media)), *new])
+    background.tick()
+    assert said[1:] == ["index: holds all but a few again"]
 
 
 def test_embeddings_belong_to_their_release(world: SmallWorld) -> None:
-    proxy = world.proxy()
-    view, models = proxy.parts.catalogue.view, world.models
     world.release(1, items=["m0"])
+    proxy = world.proxy()
+    before = world.models.calls
     proxy.parts.background.tick()
-    first = proxy.parts.background.releases.current
-    assert first is not None
-    embedder = Embedder(models)
-    embedder.build(first, view, now=NOW)
-    before = models.calls
+    assert world.models.calls == before
     world.release(2, items=["m0"])
     proxy.parts.background.tick()
-    second = proxy.parts.background.releases.current
-    assert second is not None
-    assert second.name == "demo-2"
-    models.calls = before
-    embedder.build(second, view, now=NOW)
-    assert models.calls > before
+    assert world.models.calls > before
+
+
+def test_media_removed_is_no_longer_found_and_published_again_it_is(world: SmallWorld) -> None:
+    world.release()
+    proxy = world.proxy()
+    background, view = proxy.parts.background, proxy.parts.catalogue.view
+    assert background.retrieval is not None
+    vector = background.retrieval.embedding_of(view.table.row_of["m3"])
+    assert vector is not None
+
+    def near() -> set[str]:
+        assert background.retrieval is not None
+        return {view.table.id_of[row] for row in background.retrieval.nearest_media(vector, 30, None) if row}
+
+    assert "m3" in near()
+    world.tell(s.MediaRemoved(event_id=world.name(), event_at=utc(NOW), item_id="m3"))
+    background.tick()
+    assert "m3" not in near()
+    world.publish("m3", creator="c3", category="music", at=NOW + 5)
+    background.tick()
+    assert "m3" in near()
+
+
+def test_one_kind_can_be_asked_for(world: SmallWorld) -> None:
+    folder = world.release(items=[f"m{n}" for n in range(20)])
+    with np.load(folder / INDEX) as body:
+        kinds = np.array([world.store.read(Entity.ITEM, [one])[0]["content_type"][1] for one in body["item_ids"]])
+        np.savez(folder / INDEX, **body, content_type=kinds)
+    proxy = world.proxy()
+    view, retrieval = proxy.parts.catalogue.view, proxy.parts.background.retrieval
+    assert retrieval is not None
+    query = retrieval.embedding_of(view.table.row_of["m1"])
+    assert query is not None
+    found = {view.table.id_of[row] for row in retrieval.nearest_media(query, 30, s.ContentType.AUDIO)}
+    assert found == {"m0", "m5", "m10", "m15"}
+    fresh = {view.table.id_of[row] for row in retrieval.nearest_fresh(query, 30, s.ContentType.AUDIO)}
+    assert fresh == {"m20", "m25"}

@@ -18,6 +18,8 @@ ARRAYS = [
     np.array([True, False]),
     np.zeros((0, 4), np.float32),
     np.float32(2.5).reshape(()),
+    np.arange(6, dtype=np.int32).reshape(2, 3).T,
+    np.arange(8, dtype=np.float32)[::2],
 ]
 
 
@@ -28,7 +30,7 @@ def test_tensors_are_tensorflows(array: np.ndarray) -> None:
 
     ours = tf.make_ndarray(tensor_pb2.TensorProto.FromString(wire.encode_tensor(array)))
     np.testing.assert_array_equal(ours, array)
-    assert ours.dtype == array.dtype
+    assert (ours.dtype, ours.shape) == (array.dtype, array.shape)
     for proto in (tf.make_tensor_proto(array), typed_fields(array)):
         got = wire.decode_tensor(memoryview(proto.SerializeToString()))
         np.testing.assert_array_equal(got, array)
@@ -62,6 +64,21 @@ def test_a_repeated_last_value_may_be_left_out() -> None:
     np.testing.assert_array_equal(
         wire.decode_tensor(memoryview(proto.SerializeToString())), np.full((2, 2), 1.5, np.float32)
     )
+
+
+@pytest.mark.parametrize("array", ARRAYS, ids=lambda a: f"{a.dtype}{a.shape}")
+def test_an_array_arrives_in_a_request_as_it_was_sent(array: np.ndarray) -> None:
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2
+
+    for repeat in range(2):  # the second time, what precedes the bytes comes from the cache
+        sent = {"x": array, "other": np.array([repeat], np.int64)}
+        body = wire.predict_request(wire.model_spec("m"), sent)
+        inputs = predict_pb2.PredictRequest.FromString(body).inputs
+        got = tf.make_ndarray(inputs["x"])
+        np.testing.assert_array_equal(got, array)
+        assert (got.dtype, got.shape) == (array.dtype, array.shape)
+        assert tf.make_ndarray(inputs["other"]).tolist() == [repeat]
 
 
 def test_requests_and_answers_are_the_published_messages() -> None:

@@ -1,9 +1,6 @@
 """The model server over the wire, asked with TensorFlow Serving's own stubs: answers, states and error texts."""
 
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,49 +9,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
-    model_management_pb2,
-    model_service_pb2_grpc,
+    inference_pb2,
     predict_pb2,
-    prediction_service_pb2_grpc,
+    regression_pb2,
 )
 
 from stack.model_server.config import ModelConfig, Policy
-from stack.model_server.errors import ServingError
 from stack.model_server.server import Options, Server
-from tests.stack.saved_models import write_line
-
-TIMEOUT_S = 20.0
-
-
-class Client:
-    """Upstream's stubs on one channel."""
-
-    def __init__(self, port: int) -> None:
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{port}")
-        self.predictions = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
-        self.models = model_service_pb2_grpc.ModelServiceStub(self.channel)
-
-    def predict(self, inputs: dict[str, Any], *, model: str = "line", signature: str = "", **more: Any) -> Any:
-        request = predict_pb2.PredictRequest(output_filter=more.get("outputs", []))
-        request.model_spec.name = model
-        request.model_spec.signature_name = signature
-        if "version" in more:
-            request.model_spec.version.value = more["version"]
-        if "label" in more:
-            request.model_spec.version_label = more["label"]
-        for name, value in inputs.items():
-            tensor = tf.make_tensor_proto(value) if isinstance(value, np.ndarray) else value
-            request.inputs[name].CopyFrom(tensor)
-        return self.predictions.Predict(request, timeout=TIMEOUT_S)
-
-    def status(self, model: str, version: int | None = None) -> Any:
-        request = get_model_status_pb2.GetModelStatusRequest()
-        request.model_spec.name = model
-        if version is not None:
-            request.model_spec.version.value = version
-        return self.models.GetModelStatus(request, timeout=TIMEOUT_S)
+from tests.stack.model_client import TIMEOUT_S, Client, refusal, values
+from tests.stack.saved_models import REGRESS, write_examples, write_line, write_spinner
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +31,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / name).mkdir(parents=True)
     write_line(root / "line", 3, offset=2.0)
     write_line(root / "line", 4, offset=5.0)
+    write_examples(root / "examples", 1)
+    write_spinner(root / "spinner", 1)
     (root / "broken" / "1" / "saved_model.pb").write_bytes(b"not a graph")
     return root
 
@@ -73,26 +41,24 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def client(base: Path) -> Iterator[Client]:
     models = (
         ModelConfig("line", base / "line", Policy(latest=2), {"stable": 3, "canary": 4}),
+        ModelConfig("examples", base / "examples"),
+        ModelConfig("spinner", base / "spinner"),
         ModelConfig("broken", base / "broken"),
         ModelConfig("empty", base / "empty"),
     )
     server = Server(
-        Options(port=0, models=models, max_num_load_retries=0, allow_version_labels_for_unavailable_models=True)
+        Options(
+            port=0,
+            models=models,
+            max_num_load_retries=0,
+            allow_version_labels_for_unavailable_models=True,
+            open_port_before_models=True,
+        )
     )
     client = Client(server.start())
     yield client
     client.channel.close()
     server.stop()
-
-
-def refusal(work: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
-    with pytest.raises(grpc.RpcError) as caught:
-        work()
-    return caught.value.code(), caught.value.details()  # type: ignore[attr-defined]
-
-
-def values(response: Any, name: str) -> list[Any]:
-    return list(tf.make_ndarray(response.outputs[name]).tolist())
 
 
 X = np.array([2.0, 4.0], np.float32)
@@ -225,89 +191,65 @@ def test_metadata_other_than_signatures_is_refused(client: Client, fields: list[
 
 
 def test_what_is_not_here_says_so(client: Client) -> None:
-    request = model_management_pb2.ReloadConfigRequest()
-    code, _ = refusal(lambda: client.models.HandleReloadConfigRequest(request, timeout=TIMEOUT_S))
-    assert code is grpc.StatusCode.UNIMPLEMENTED
+    profile = client.channel.unary_unary("/tensorflow.ProfilerService/Profile")
+    assert refusal(lambda: profile(b"", timeout=TIMEOUT_S))[0] is grpc.StatusCode.UNIMPLEMENTED
 
 
-def wait_for(said: Callable[[], bool], within_s: float = 20.0) -> bool:
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        if said():
-            return True
-        time.sleep(0.02)
-    return False
+def test_a_long_message_is_cut(client: Client) -> None:
+    code, message = refusal(lambda: client.predict({"x": X}, outputs=["w" * 2000]))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert message == "output tensor alias not found in signature: " + "w" * (1024 - 44) + "...TRUNCATED"
 
 
-def test_a_swap_under_load_drops_no_request(tmp_path: Path) -> None:
-    (tmp_path / "line").mkdir()
-    write_line(tmp_path / "line", 1, offset=1.0)
-    model = ModelConfig("line", tmp_path / "line")
-    server = Server(Options(port=0, models=(model,), file_system_poll_wait_s=0.05))
-    client = Client(server.start())
-    try:
-        write_line(tmp_path / "line", 2, offset=2.0)
-        answers: list[float] = []
-
-        def ask() -> bool:
-            answers.append(values(client.predict({"x": np.zeros(1, np.float32)}), "y")[0])
-            return answers[-1] == 2.0 and client.status("line", 1).model_version_status[0].state == 50
-
-        assert wait_for(ask)
-        assert answers == sorted(answers)  # version 1, then 2, never an error between
-        assert set(answers) <= {1.0, 2.0}
-    finally:
-        client.channel.close()
-        server.stop()
+def test_a_request_that_is_no_message_ends_as_grpc_ends_it(client: Client) -> None:
+    ask = client.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+    assert refusal(lambda: ask(b"\x0a\x05ab", timeout=TIMEOUT_S))[0] is grpc.StatusCode.INTERNAL
 
 
-def test_a_folder_that_comes_later_and_a_new_configuration_are_picked_up(tmp_path: Path) -> None:
-    config = tmp_path / "models.config"
-
-    def write(*names: str) -> None:
-        rows = "".join(
-            f'config {{ name: "{n}" base_path: "{tmp_path / n}" model_platform: "tensorflow" }}' for n in names
-        )
-        config.write_text(f"model_config_list {{ {rows} }}")
-
-    write("later")
-    options = Options(
-        port=0, model_config_file=config, model_config_file_poll_wait_s=0.05, file_system_poll_wait_s=0.05
-    )
-    server = Server(options)
-    client = Client(server.start())
-    try:
-        assert refusal(lambda: client.predict({"x": X}, model="later"))[0] is grpc.StatusCode.NOT_FOUND
-        (tmp_path / "later").mkdir()
-        write_line(tmp_path / "later", 1)
-        assert wait_for(lambda: server.serves("later"))
-        config.write_text("model_config_list { nonsense")  # a bad file changes nothing
-        time.sleep(0.2)
-        assert values(client.predict({"x": X}, model="later"), "y") == [3.0, 4.0]
-        (tmp_path / "second").mkdir()
-        write_line(tmp_path / "second", 7)
-        write("second")
-        assert wait_for(lambda: server.serves("second") and not server.serves("later"))
-        assert refusal(lambda: client.predict({"x": X}, model="later"))[0] is grpc.StatusCode.NOT_FOUND
-    finally:
-        client.channel.close()
-        server.stop()
+def test_a_request_without_a_model_spec_is_refused(client: Client) -> None:
+    for ask, request in (
+        (client.predictions.Predict, predict_pb2.PredictRequest()),
+        (client.predictions.Classify, classification_pb2.ClassificationRequest()),
+        (client.predictions.GetModelMetadata, get_model_metadata_pb2.GetModelMetadataRequest()),
+    ):
+        missing = refusal(lambda ask=ask, request=request: ask(request, timeout=TIMEOUT_S))  # type: ignore[misc]
+        assert missing == (grpc.StatusCode.INVALID_ARGUMENT, "Missing ModelSpec")
 
 
-def test_a_taken_port_is_an_error_not_a_shared_one(client: Client, tmp_path: Path, base: Path) -> None:
-    first = Server(Options(port=0, models=(ModelConfig("empty", base / "empty"),)))
-    port = first.start()
-    try:
-        with pytest.raises(ServingError, match=f"port {port} is taken"):
-            Server(Options(port=port, models=(ModelConfig("empty", base / "empty"),))).start()
-    finally:
-        first.stop()
+def test_a_label_in_a_status_request_is_ignored(client: Client) -> None:
+    request = get_model_status_pb2.GetModelStatusRequest()
+    request.model_spec.name = "line"
+    request.model_spec.version_label = "beta"
+    rows = client.models.GetModelStatus(request, timeout=TIMEOUT_S).model_version_status
+    assert [row.version for row in rows] == [4, 3]
 
 
-def test_a_start_without_a_model_is_refused_in_one_sentence() -> None:
-    command = [sys.executable, "-m", "stack.model_server", "--port=0"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 255
-    assert (
-        done.stderr.strip().splitlines()[-1] == "exactly one of --model_base_path and --model_config_file must be given"
-    )
+def test_examples_are_answered_over_the_wire(client: Client) -> None:
+    regress, classify = regression_pb2.RegressionRequest(), classification_pb2.ClassificationRequest()
+    multi = inference_pb2.MultiInferenceRequest()
+    for request in (regress, classify, multi):
+        feature = request.input.example_list.examples.add().features.feature["x"]
+        feature.float_list.value.append(2.0)
+    regress.model_spec.name = classify.model_spec.name = "examples"
+    classify.model_spec.signature_name = "scores"
+    multi.tasks.add(method_name=REGRESS).model_spec.name = "examples"
+    ask = client.predictions
+    assert ask.Regress(regress, timeout=TIMEOUT_S).result.regressions[0].value == 1.0
+    scores = ask.Classify(classify, timeout=TIMEOUT_S).result.classifications[0].classes
+    assert [one.score for one in scores] == [-1.0, 1.0]
+    assert ask.MultiInference(multi, timeout=TIMEOUT_S).results[0].regression_result.regressions[0].value == 1.0
+    nobody = refusal(lambda: ask.MultiInference(inference_pb2.MultiInferenceRequest(), timeout=TIMEOUT_S))
+    assert nobody[0] is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_signatures_made_for_other_apis_are_predicted_too(client: Client) -> None:
+    example = np.array([tf.train.Example().SerializeToString()], object)
+    response = client.predict({"inputs": example}, model="examples", signature="classify")
+    assert values(response, "scores") == [[0.0, 0.0]]
+
+
+def test_a_run_ends_with_the_requests_deadline(client: Client) -> None:
+    endless = {"to": np.array(2**62, np.int64)}
+    code, _ = refusal(lambda: client.predict(endless, model="spinner", timeout=0.3))
+    assert code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert values(client.predict({"to": np.array(5, np.int64)}, model="spinner"), "reached") == 5

@@ -9,7 +9,8 @@ import pytest
 
 from stack.model_server.config import ModelConfig, Policy, parse
 from stack.model_server.errors import ServingError
-from stack.model_server.table import ModelTable, State
+from stack.model_server.lifecycle import State
+from stack.model_server.table import ModelTable
 from stack.model_server.versions import aspired, found
 
 NEWEST = Policy()
@@ -31,9 +32,12 @@ class Fake:
     def let_go(self) -> None:
         self.held -= 1
 
-    def close(self) -> None:
+    def close(self, *, wait_s: float | None = None) -> bool:
         self.closed = True
+        if self.held:
+            return False
         self.seen.append(f"unload {self.version}")
+        return True
 
 
 @dataclass
@@ -82,9 +86,10 @@ def refusal(work: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
 
 
 def test_only_folders_that_read_as_a_number_are_versions(bench: Bench) -> None:
-    bench.publish("00000123", 7, "tmp-8", "9a", "-3")
+    bench.publish("00000123", 7, "007", -3, "tmp-8", "9a", "9223372036854775808")
     (bench.base / "10").write_text("a file")
-    assert found(bench.base) == {123: bench.base / "00000123", 7: bench.base / "7"}
+    # Of two names of one number the last in name order counts.
+    assert found(bench.base) == {123: bench.base / "00000123", 7: bench.base / "7", -3: bench.base / "-3"}
 
 
 @pytest.mark.parametrize(
@@ -210,8 +215,8 @@ def test_a_model_dropped_from_the_configuration_is_unloaded(bench: Bench) -> Non
     table = bench.table()
     table.poll()
     table.configure([])
-    assert bench.seen == ["load 1", "unload 1"]
     table.poll()
+    assert bench.seen == ["load 1", "unload 1"]
     assert states(table) == {1: State.END}
 
 
@@ -231,6 +236,118 @@ def test_a_lease_that_meets_a_closing_model_finds_the_next_one(bench: Bench) -> 
     assert answering(table) == 1
 
 
+def test_a_failed_version_is_tried_again_once_it_was_not_wanted(bench: Bench) -> None:
+    bench.publish(1)
+    bench.broken = {1}
+    table = bench.table()
+    table.poll()
+    bench.broken = set()
+    table.poll()
+    assert states(table) == {1: State.END}  # as long as it is wanted it stays failed
+    table.configure([])
+    table.configure([ModelConfig("m", bench.base)])
+    table.poll()
+    assert states(table) == {1: State.AVAILABLE}
+
+
+def test_an_unwanted_version_goes_before_the_next_is_loaded_when_another_wanted_one_answers(bench: Bench) -> None:
+    bench.publish(1, 2)
+    table = bench.table(Policy(latest=2))
+    table.poll()
+    bench.publish(3)
+    table.poll()
+    assert bench.seen == ["load 2", "load 1", "unload 1", "load 3"]
+
+
+def test_of_unwanted_versions_the_highest_answers_until_a_wanted_one_does(bench: Bench) -> None:
+    bench.publish(1, 2)
+    table = bench.table(Policy(latest=None))
+    table.poll()
+    bench.publish(3)
+    bench.broken = {3}
+    table.configure([ModelConfig("m", bench.base, Policy(latest=1))])
+    table.poll()
+    assert bench.seen == ["load 2", "load 1", "unload 1", "load 3"]
+    assert answering(table) == 2
+
+
+def test_a_version_that_is_held_is_unloading_until_it_is_let_go(bench: Bench) -> None:
+    bench.publish(1)
+    table = bench.table()
+    table.poll()
+    with table.lease("m"):
+        bench.publish(2)
+        table.poll()
+        assert states(table) == {2: State.AVAILABLE, 1: State.UNLOADING}
+        assert answering(table) == 2
+    table.poll()
+    assert states(table) == {2: State.AVAILABLE, 1: State.END}
+    assert bench.seen[-1] == "unload 1"
+
+
+def test_the_end_does_not_wait_for_ever_for_a_version_that_is_held(bench: Bench) -> None:
+    bench.publish(1, 2)
+    table = bench.table(Policy(latest=2))
+    table.poll()
+    with table.lease("m", version=1):
+        table.clear(wait_s=0.0)
+        assert states(table) == {2: State.END, 1: State.UNLOADING}
+
+
+def test_a_version_that_is_no_longer_wanted_when_its_load_ends_is_unloaded(bench: Bench) -> None:
+    bench.publish(1)
+    tables: list[ModelTable] = []
+
+    def load(path: Path, name: str, version: int) -> Fake:
+        tables[0].configure([])
+        return bench.load(path, name, version)
+
+    tables.append(ModelTable(load=load, retries=0))  # type: ignore[arg-type]
+    tables[0].configure([ModelConfig("m", bench.base)])
+    tables[0].poll()
+    assert bench.seen == ["load 1", "unload 1"]
+
+
+def test_a_version_wanted_again_while_it_loads_is_loaded_once(bench: Bench) -> None:
+    bench.publish(1)
+    tables: list[ModelTable] = []
+
+    def load(path: Path, name: str, version: int) -> Fake:
+        for models in ([], [ModelConfig("m", bench.base)]):
+            tables[0].configure(models)
+            tables[0].look()
+        return bench.load(path, name, version)
+
+    tables.append(ModelTable(load=load, retries=0))  # type: ignore[arg-type]
+    tables[0].configure([ModelConfig("m", bench.base)])
+    tables[0].poll()
+    tables[0].poll()
+    assert bench.seen == ["load 1"]
+    assert answering(tables[0]) == 1
+
+
+def test_a_version_asked_for_by_number_that_is_not_there_is_said_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.publish(1)
+    table = bench.table(Policy(latest=None, specific=frozenset({1, 4})))
+    table.poll()
+    table.poll()
+    said = [record.getMessage() for record in caplog.records if "specific" in record.getMessage()]
+    assert len(said) == 1
+    assert said[0].startswith("Version 4 of servable m, which was requested to be served as a 'specific' version")
+
+
+def test_one_missing_folder_keeps_all_models_as_they_are(bench: Bench) -> None:
+    bench.publish(1)
+    table = bench.table()
+    table.poll()
+    table.configure([ModelConfig("m", bench.base), ModelConfig("n", bench.base / "none")])
+    bench.publish(2)
+    table.poll()
+    assert answering(table) == 1
+
+
 def test_a_configuration_is_read_with_policy_and_labels(tmp_path: Path) -> None:
     text = f"""model_config_list {{ config {{ name: "m" base_path: "{tmp_path}" model_platform: "tensorflow"
         model_version_policy {{ specific {{ versions: 4 versions: 5 }} }}
@@ -246,7 +363,7 @@ def test_a_configuration_is_read_with_policy_and_labels(tmp_path: Path) -> None:
         ('name: "m" base_path: "here" model_platform: "tensorflow"',
          "Expected model m to have an absolute path or URI; got base_path()=here"),
         ('name: "m" base_path: "/m" model_platform: "caffe"', "Model m requests unsupported platform caffe"),
-        ('nome: "m"', "Error parsing text-format tensorflow.serving.ModelServerConfig"),
+        ('nome: "m"', "Invalid protobuf file: 'f'"),
     ],
 )  # fmt: skip
 def test_a_wrong_configuration_is_refused_in_upstreams_words(row: str, words: str) -> None:

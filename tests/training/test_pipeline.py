@@ -8,7 +8,8 @@ import pytest
 from events.clock import SetClock
 from features.encoder import ITEM_TENSORS, STATS_TENSORS, USER_TENSORS, Encoder
 from registry.evaluation import Evaluation
-from registry.manifest import Manifest, read_manifest
+from registry.manifest import Manifest, check_artefacts, read_manifest
+from registry.neighbours import NeighbourLists, ids_checksum
 from tests.training.conftest import SmallSamples, make_store
 from training.data import prepare
 from training.errors import SeenInTraining, UnreadableExport
@@ -47,6 +48,17 @@ def test_the_index_holds_every_shown_item_once_as_a_unit_vector(candidate: Path)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
 
 
+def test_the_manifest_names_the_neighbours_by_checksum_and_they_are_of_the_index(candidate: Path) -> None:
+    manifest = read_manifest(candidate)
+    assert "neighbours/media/rows.npy" in manifest.artefacts
+    check_artefacts(candidate, manifest)
+    assert manifest.dials["neighbours"]["min_common"] == 3
+    with np.load(candidate / "index.npz", allow_pickle=False) as index:
+        lists = NeighbourLists.open(candidate / "neighbours" / "media")
+        assert lists.ids_crc32 == ids_checksum(index["item_ids"].tolist())
+        assert len(lists.of) == len(index["item_ids"])
+
+
 def test_the_exported_models_repeat_the_evaluation(candidate: Path, samples: SmallSamples) -> None:
     manifest, encoder = read_manifest(candidate), Encoder.load(candidate / "encoder.json")
     data = prepare(samples, train_share=0.8, encoder=encoder, objectives=manifest.objectives)
@@ -57,8 +69,8 @@ def test_the_exported_models_repeat_the_evaluation(candidate: Path, samples: Sma
 def test_signatures_have_the_names_and_shapes_that_serving_calls(candidate: Path) -> None:
     ranker = tf.saved_model.load(str(candidate / "models" / "ranker"))
     towers = tf.saved_model.load(str(candidate / "models" / "two_tower"))
-    assert set(ranker.signatures) == {"rank", "serving_default"}
-    assert set(towers.signatures) == {"embed_user", "embed_item", "serving_default"}
+    assert set(ranker.signatures) == {"rank", "rank_packed", "recommend", "serving_default"}
+    assert set(towers.signatures) == {"embed_user", "embed_user_packed", "embed_item", "serving_default"}
     _, inputs = ranker.signatures["rank"].structured_input_signature
     assert set(inputs) == {*USER_TENSORS, *ITEM_TENSORS, *STATS_TENSORS}
     assert set(towers.signatures["serving_default"].structured_input_signature[1]) == set(USER_TENSORS)

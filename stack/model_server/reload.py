@@ -1,0 +1,120 @@
+"""The configuration in force and the way to another one, over gRPC or by a changed file."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from stack.model_server.config import check_list, check_platforms, models_of, platform_of, read
+from stack.model_server.errors import ServingError
+from stack.model_server.table import ModelTable
+
+log = logging.getLogger("model_server")
+LIST = "model_config_list"
+LOOK_AGAIN_S = 0.01
+
+
+class Configuration:
+    """Applies ModelServerConfig messages to a table, one at a time, with upstream's checks in upstream's order."""
+
+    def __init__(self, table: ModelTable) -> None:
+        self._table = table
+        self._kind: str | None = None
+        self._platforms: dict[str, Any] = {}
+        self._applying = threading.Lock()
+
+    def apply(self, message: Any) -> frozenset[str]:
+        """Label and serve what the message lists; the names of models that are new. ServingError when it may not be.
+
+        As upstream, a configuration becomes the current one before its labels are checked: after a refusal the old models and
+        labels answer on, and the next one is compared with the refused one.
+        """
+        with self._applying:
+            kind = message.WhichOneof("config")
+            if self._kind is not None and not (self._kind == LIST == kind):
+                raise ServingError.precondition(
+                    "Cannot transition to requested config. It is only legal to transition from one ModelConfigList to "
+                    "another."
+                )
+            if kind is None:
+                log.info("Taking no action for empty config.")
+                return frozenset()
+            rows = message.model_config_list.config
+            check_list(rows)
+            self._check_changes(rows)
+            self._kind, self._platforms = kind, {row.name: row for row in rows}
+            if kind != LIST:
+                raise ServingError.invalid("Missing custom_model_config_loader in ServerCore Options")
+            models = models_of(rows)
+            self._table.label(models)
+            check_platforms(rows)
+            new = self._table.serve(models)
+            self._table.look()
+            return new
+
+    def _check_changes(self, rows: Any) -> None:
+        for row in rows:
+            if row.name not in self._platforms:
+                continue
+            before, after = platform_of(self._platforms[row.name]), platform_of(row)
+            if before != after:
+                raise ServingError.invalid(
+                    f"Illegal to change a model's platform. For model {row.name} platform was {before} and new platform "
+                    f"requested is {after}"
+                )
+
+
+class ConfigFile:
+    """A configuration file that is read again and again; a text is applied once, and a complaint is logged once."""
+
+    def __init__(self, path: Path, configuration: Configuration) -> None:
+        self._path = path
+        self._configuration = configuration
+        self._text: str | None = None
+        self._complaint = ""
+
+    def apply(self) -> frozenset[str]:
+        """Apply the file as it is now; ServingError when it cannot be read or may not be applied."""
+        try:
+            text = self._path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ServingError.invalid(f"Invalid protobuf file: '{self._path}': {error}") from None
+        new = self._configuration.apply(read(text, file=str(self._path)))
+        self._text = text
+        return new
+
+    def poll(self) -> None:
+        """Apply it if its text is not in force; a bad one changes nothing and is logged."""
+        try:
+            if self._path.read_text() != self._text:
+                self.apply()
+            self._complaint = ""
+        except (OSError, UnicodeDecodeError, ServingError) as error:
+            if str(error) != self._complaint:
+                log.error("PollFilesystemAndReloadConfig failed to ReloadConfig: %s", error)
+            self._complaint = str(error)
+
+
+def wait_until_available(table: ModelTable, names: Iterable[str], *, what: str, going_on: Callable[[], bool]) -> None:
+    """Return once every model answers or `going_on` is false; UNKNOWN as soon as one cannot become AVAILABLE any more."""
+    waiting = set(names)
+    while waiting and going_on():
+        failed = {name: table.failures(name) for name in waiting}
+        settled = {name for name in waiting if failed[name] or table.serves(name)}
+        if settled == waiting:
+            rows = [
+                f"{{{{name: {name} version: {version.number}}} due to error: {version.error.status}}}, "
+                for name in sorted(waiting)
+                for version in sorted(failed[name], key=lambda version: version.number)
+                if version.error is not None
+            ]
+            if rows:
+                raise ServingError(
+                    grpc.StatusCode.UNKNOWN, f"{len(rows)} {what} did not become available: {{{''.join(rows)}}}"
+                )
+            return
+        time.sleep(LOOK_AGAIN_S)

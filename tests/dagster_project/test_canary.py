@@ -1,0 +1,197 @@
+"""The canary's assets over real tables and labels: what the job decides and does, and what blocks a promotion."""
+
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from dagster_project import resources
+from dagster_project.definitions import defs
+from dagster_project.jobs import canary_due
+from dagster_project.partitions import event_months
+from dagster_project.resources import Platform
+from dagster_project.run import Learned, learned
+from events.schema import Impression
+from registry.experiment import Experiments, Record, State
+from release.promotion_plan import barred
+from tests.monitoring.shadow_stories import FAR, click, told
+from tests.registry.test_experiment import experiment
+from tests.release.canaries import CONFIG, HOUR, START, Canary, edited
+
+
+@pytest.fixture
+def canary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Canary:
+    monkeypatch.setattr("release.traffic.CONFIG_POLL_S", 0.0)
+    made = Canary(tmp_path / "platform")
+    monkeypatch.setattr(resources.Platform, "promotion", lambda *_: made.promotion)
+    return made
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Callable[[], Learned]]:
+    with dg.DagsterInstance.ephemeral(str(tmp_path)) as instance:
+        job = defs.resolve_job_def("canary")
+        yield lambda: learned("", job.execute_in_process(instance=instance, raise_on_error=False).all_events)
+
+
+def at(canary: Canary, hours: float) -> None:
+    canary.clock.set(START + hours * HOUR + 2 * HOUR)  # patience is over
+
+
+def test_a_run_without_anything_due_says_so_and_changes_nothing(canary: Canary, run: Callable[[], Learned]) -> None:
+    done = run()
+    assert done.failure == ""
+    assert done.assets["canary_looks"]["note"] == "nothing is due"
+    assert done.assets["promotion"]["state"] == "none"
+    assert canary.traffic() == {"stable": "demo-1"}
+
+
+def test_a_better_canary_is_promoted_by_the_job(canary: Canary, run: Callable[[], Learned]) -> None:
+    canary.audited()
+    canary.start()
+    for hour in (1, 2):
+        canary.hour(hour, canary=6, stable=3)
+    at(canary, 2)
+    done = run()
+    assert done.failure == ""
+    assert (done.assets["canary_decision"]["action"], done.assets["canary_decision"]["state"]) == ("promote", "canary")
+    assert done.assets["promotion"]["state"] == "promoted"
+    assert canary.traffic() == {"stable": "demo-2"}
+    assert done.assets["canary_looks"]["viewers.canary"] + done.assets["canary_looks"]["viewers.stable"] == 120
+
+
+def test_harm_is_rolled_back_by_the_decision_itself(canary: Canary, run: Callable[[], Learned]) -> None:
+    canary.start()
+    canary.hour(1, canary=2, stable=6)
+    at(canary, 1)
+    assert run().assets["canary_decision"]["state"] == "rolled_back"
+    assert canary.traffic() == {"stable": "demo-1"}
+
+
+def test_a_hold_fails_the_run_and_says_why(canary: Canary, run: Callable[[], Learned]) -> None:
+    canary.start()
+    at(canary, 1)
+    failure = run().failure
+    assert failure.startswith("asset check canary_is_not_held of canary_decision failed: ")
+    assert "there is no table 'impressions'" in failure
+    assert canary.state()[0] == "canary"
+
+
+def test_an_audit_that_is_gone_when_the_promotion_is_due_blocks_it(
+    canary: Canary, run: Callable[[], Learned], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canary.audited()
+    canary.start()
+    for hour in (1, 2):
+        canary.hour(hour, canary=6, stable=3)
+    at(canary, 2)
+    decide = type(canary.promotion).decide
+
+    def decide_and_lose_the_audit(*given: Any, **more: Any) -> Any:
+        done = decide(*given, **more)
+        for record in canary.audits.glob("*.json"):
+            record.unlink()
+        return done
+
+    monkeypatch.setattr(type(canary.promotion), "decide", decide_and_lose_the_audit)
+    assert run().failure == "asset check audit_stands of canary_decision failed: last audit of demo: none"
+    assert canary.traffic() == {"stable": "demo-1", "canary": "demo-2"}
+
+
+def test_a_log_that_does_not_replay_blocks_the_promotion(
+    canary: Canary, run: Callable[[], Learned], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canary.audited()
+    canary.start()
+    for hour in (1, 2):
+        canary.hour(hour, canary=6, stable=3)
+    at(canary, 2)
+    monkeypatch.setattr("dagster_project.checks.replay", lambda _: None)
+    assert "check decision_replays of canary_decision failed: hours [1, 2] come out otherwise" in run().failure
+    assert canary.traffic() == {"stable": "demo-1", "canary": "demo-2"}
+
+
+def test_a_release_that_the_log_speaks_against_ends_in_shadow_and_the_run_says_why(
+    canary: Canary, run: Callable[[], Learned]
+) -> None:
+    canary.start(edited(CONFIG, shadow_hours=1.0))
+    canary.evening.store([click("nobody", "none", 0), *told(FAR, candidate=1).events])
+    at(canary, 0)
+    done = run()
+    assert done.failure == ""
+    shown = done.assets["canary_decision"]
+    assert (shown["state"], shown["off_policy"], shown["off_policy.reasons"]) == (
+        "rolled_back",
+        "fail",
+        "clearly_worse",
+    )
+    assert canary.traffic() == {"stable": "demo-1"}
+
+
+def test_a_shadow_phase_that_cannot_be_judged_fails_the_run_and_says_why(
+    canary: Canary, run: Callable[[], Learned]
+) -> None:
+    canary.start(edited(CONFIG, shadow_hours=1.0))
+    canary.evening.store([one for one in told(FAR, candidate=1).events if isinstance(one, Impression)])
+    at(canary, 0)
+    failure = run().failure
+    assert "check canary_is_not_held of canary_decision failed: off-policy: the log of demo-2" in failure
+    assert canary.state() == ("shadow", False)
+
+
+def test_the_sensor_asks_for_one_run_an_hour(canary: Canary) -> None:
+    def asked() -> str | None:
+        found = canary_due(dg.build_sensor_context(resources={"platform": Platform()}))
+        return found.run_key if isinstance(found, dg.RunRequest) else None
+
+    assert asked() is None
+    one = canary.start()
+    assert asked() is None
+    at(canary, 1)
+    assert asked() == f"{one.id}:hour-1"
+    canary.hour(1, canary=4, stable=4)
+    canary.promotion.evaluate()
+    assert asked() is None
+
+
+def test_a_line_that_needs_a_promotion_is_not_deployed_by_learning(
+    learn: Callable[[], Learned], rooms: Any, tmp_path: Path
+) -> None:
+    one = experiment(line="demo", control_line="old", state=State.ROLLED_BACK)
+    Experiments(tmp_path / "var" / "releases").change(
+        lambda _: Record(experiment=one), who="ada", at=1.0, what="rolled back", why="harm"
+    )
+    assert learn().failure == (
+        "asset check line_may_deploy of verdict failed: line demo is rolled_back in new-2: it comes to stable by a "
+        "promotion alone"
+    )
+    assert rooms.deployed == []
+
+
+@pytest.mark.parametrize(
+    ("line", "control", "state", "bars"),
+    [
+        ("new", "old", State.CANARY, {"new"}),  # the champion's line goes on incrementing
+        ("new", "old", State.ROLLED_BACK, {"new"}),
+        ("new", "old", State.STOPPED, {"new"}),
+        ("new", "old", State.PROMOTED, set()),
+        ("new", "new", State.CANARY, {"new"}),  # a canary of the same line is compared with what stable is now
+        ("new", "new", State.ROLLED_BACK, set()),
+    ],
+)
+def test_which_lines_may_be_deployed_beside_or_after_a_canary(
+    line: str, control: str, state: State, bars: set[str]
+) -> None:
+    record = Record(experiment=experiment(line=line, control_line=control, state=state))
+    assert {name for name in ("new", "old", "third") if barred(record, name)} == bars
+
+
+def test_months_of_the_audit_are_those_that_are_over_and_in_a_time_lapse_those_to_come() -> None:
+    today = date(2026, 11, 21)
+    calendar = event_months(date(2026, 9, 15), None, today=today)
+    lapse = event_months(date(2026, 11, 3), date(2027, 2, 1), today=today)
+    assert calendar.get_partition_keys(None)[:2] == ["2026-09-01", "2026-10-01"]
+    assert {"2026-11-01", "2026-12-01", "2027-01-01"} <= set(lapse.get_partition_keys(None))

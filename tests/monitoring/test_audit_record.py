@@ -1,0 +1,68 @@
+"""The record as a file and as a page."""
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from monitoring.audit import audit
+from monitoring.audit_page import to_html, write_page
+from monitoring.audit_record import AuditReason, AuditRecord, read_record, write_record
+from monitoring.errors import BadRecord
+from registry.verdict import Outcome
+from tests.monitoring.audit_month import PLAN, month
+
+
+@pytest.fixture(scope="module")
+def unfair() -> AuditRecord:
+    return audit(month(2_400, unfair={"tr": 0.4}), PLAN)
+
+
+def test_a_record_is_read_as_it_was_written(unfair: AuditRecord, tmp_path: Path) -> None:
+    path = write_record(unfair, tmp_path)
+    assert path.name == "audit-new-2027-01.json"
+    assert read_record(tmp_path, "new", "2027-01") == unfair
+    assert b"NaN" not in path.read_bytes() and b"Infinity" not in path.read_bytes()
+
+
+def test_no_record_is_none_and_a_broken_one_is_refused(tmp_path: Path) -> None:
+    assert read_record(tmp_path, "new", "2026-12") is None
+    (tmp_path / "audit-new-2026-12.json").write_text('{"line": 3}')
+    with pytest.raises(BadRecord, match=r"^audit record .*audit-new-2026-12.json cannot be read: "):
+        read_record(tmp_path, "new", "2026-12")
+
+
+@pytest.mark.parametrize("line", ["", "../x", ".hidden"])
+def test_a_line_that_would_leave_the_folder_is_refused(unfair: AuditRecord, tmp_path: Path, line: str) -> None:
+    with pytest.raises(BadRecord, match=r"cannot name an audit's file"):
+        write_record(replace(unfair, line=line), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_says_what_came_out_and_shows_every_cell(unfair: AuditRecord, tmp_path: Path) -> None:
+    page = write_page(unfair, tmp_path / "deep" / "audit.html").read_text()
+    assert "Bias audit of line new, 2027-01" in page
+    assert "class='said fail'" in page and "consumer ctr by language, tr: " in page
+    assert page.count("<tr>") > len(unfair.cells)
+    assert (
+        page.count("data:image/svg+xml;base64,")
+        == len({one.family for one in unfair.cells if one.check == "level"}) + 1
+    )
+    assert "smallest / largest" in page and "divergence_category" in page
+    assert ">nan<" not in page
+
+
+def test_the_same_record_gives_the_same_page(unfair: AuditRecord) -> None:
+    one = replace(unfair, cells=unfair.cells[:3])
+    assert to_html(one) == to_html(one)
+
+
+def test_an_audit_that_could_not_be_made_has_a_page_and_words_are_escaped(unfair: AuditRecord) -> None:
+    held = AuditRecord(
+        line="<b>", month="2027-01", at=0.0, source="none", outcome=Outcome.UNDECIDED, reasons=(AuditReason.NO_ROWS,),
+        sentence="nothing <i>", config=unfair.config,
+    )  # fmt: skip
+    page = to_html(held)
+    assert (
+        "class='said undecided'" in page and "&lt;b&gt;" in page and "nothing &lt;i&gt;" in page and "<i>" not in page
+    )
