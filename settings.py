@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     token_leeway_s: float = Field(30.0, ge=0, description="seconds by which clocks may differ for a viewer token")
     viewer_rate: float = Field(100.0, ge=0, description="feeds a second for a viewer, a proxy process; 0: any number")
     address_rate: float = Field(
-        2_000.0, ge=0, description="feeds a second for a client address, a proxy process; 0: any number"
+        2_000.0, ge=0, description="requests a second for a client address, a proxy process; 0: any number"
     )
     feeds_at_once: int = Field(
         32, ge=1, le=1024, description="feeds under way in a proxy process; more are answered with what trends"

@@ -18,7 +18,7 @@ from benchmarks.audit_exposure import CASES, months
 from benchmarks.audit_world import HABITS, Crowd, beside, month, sizes
 from benchmarks.result import Bar, Result, bar
 from monitoring.audit_cells import judge_change, judge_level
-from monitoring.audit_record import AuditConfig, AuditReason, AuditRecord, Cell, Check, Family, concluded
+from monitoring.audit_record import AuditConfig, AuditReason, AuditRecord, Check, Family, concluded
 from monitoring.audit_stats import group_to_rest
 from monitoring.stats import RatioSums
 from registry.verdict import Outcome
@@ -146,7 +146,7 @@ def _worsened(rng: np.random.Generator, crowd: Crowd, wronged: Crowd) -> bool:
     family = Family("consumer", "language", "ctr")
     level = judge_level(family, ours, config=CONFIG)
     moments = {name: beside(ours[name], theirs[name]) for name in ours}
-    cells: tuple[Cell, ...] = judge_change(family, moments, members=level.members, config=CONFIG)
+    cells = judge_change(family, moments, members=level.members, config=CONFIG).cells
     wanted = {WRONGED} if wronged is not crowd else {cell.group for cell in cells}
     return any(one.outcome is Outcome.FAIL and one.check is Check.CHANGE and one.group in wanted for one in cells)
 

@@ -77,6 +77,10 @@ def _times_moments(one: Moments | None, f: float) -> Moments | None:
     return Moments(round(f * one.n), tuple(f * v for v in one.sums), tuple(f * v for v in one.products))
 
 
+def _unclicked(look: HourLook, name: str) -> HourLook:
+    return _metric(name, "ctr", lambda s: RatioSums(s.n, 0.0, s.x, 0.0, s.xx, 0.0))(look)
+
+
 EVERY_LOOK: dict[str, Break] = {
     "no canary arm": _gone("canary"),
     "no control arm": _gone("stable"),
@@ -101,7 +105,9 @@ EVERY_LOOK: dict[str, Break] = {
     ),
     "depth could not be computed": _metric("canary", "session_depth", lambda s: None),
     "no starts": _metric("canary", "completion_rate", lambda s: RatioSums(s.n)),
-    "clicks not logged": _metric("canary", "ctr", lambda s: RatioSums(s.n, 0.0, s.x, 0.0, s.xx, 0.0)),
+    "clicks not logged": lambda look: _unclicked(look, "canary"),
+    "clicks of both arms not logged": lambda look: _unclicked(_unclicked(look, "canary"), "stable"),
+    "another release answers": lambda look: msgspec.structs.replace(look, answered=0.2),
     "negative clicks": _metric("canary", "ctr", lambda s: RatioSums(s.n, -s.y, s.x, s.yy, s.xx, s.xy)),
     "squares lost": _metric("canary", "ctr", lambda s: RatioSums(s.n, s.y, s.x, 0.0, s.xx, s.xy)),
     "viewers lost from sums": _metric("canary", "ctr", lambda s: RatioSums(s.n / 2, s.y, s.x, s.yy, s.xx, s.xy)),

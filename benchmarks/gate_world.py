@@ -17,6 +17,7 @@ from monitoring.stats import RatioSums
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 HOURS = 48
+BASELINE = "baseline"
 BASE_CTR, BASE_COMPLETION = 0.113, 0.4
 PRE_PERIOD = 7.0  # the pre-period is so many times as long as the canary: 14 days
 LANGUAGES, AGES = ("en", "es", "hi", "ja"), ("under 25", "25 to 44", "45 and over", "unknown")
@@ -82,9 +83,19 @@ def outcomes(rng: np.random.Generator, who: Sessions, arm: Ints, lift: Floats) -
 
 
 def planned(
-    canary: int, control: int, config: CanaryConfig, crowd: Crowd, *, seed: int, viewers: int = 100_000
+    canary: int,
+    control: int,
+    config: CanaryConfig,
+    crowd: Crowd,
+    *,
+    seed: int,
+    viewers: int = 100_000,
+    baseline: int = 0,
 ) -> ExperimentPlan:
-    """A plan with variances from other viewers of the same crowd, over a period as long as the canary."""
+    """A plan with variances from other viewers of the same crowd, over a period as long as the canary.
+
+    With a `baseline` of so many viewers it has a third arm, which serves what control serves.
+    """
     rng = np.random.default_rng(seed)
     nobody = np.zeros(viewers)
     rows = outcomes(rng, sessions(rng, viewers, crowd), nobody.astype(np.int64), nobody)
@@ -98,11 +109,11 @@ def planned(
         "completion_rate": ("completions", "starts"),
         "session_depth": ("items", "sessions"),
     }
-    total = canary + control
+    sizes = {"canary": canary, "stable": control} | ({BASELINE: baseline} if baseline else {})
     return ExperimentPlan(
-        id="bench", line="bench", started_at=0.0, weights={"canary": canary / total, "stable": control / total},
-        metrics=standard_metrics({name: variance(*of) for name, of in names.items()}), segments=("language", "age"),
-        config=config,
+        id="bench", line="bench", started_at=0.0, config=config, baseline=BASELINE if baseline else "",
+        weights={name: size / sum(sizes.values()) for name, size in sizes.items()}, segments=("language", "age"),
+        metrics=standard_metrics({name: variance(*of) for name, of in names.items()}),
     )  # fmt: skip
 
 
@@ -110,7 +121,8 @@ def small_canary(
     rng: np.random.Generator, plan: ExperimentPlan, viewers: int, crowd: Crowd, *, lift: float = 0.0
 ) -> Looks:
     """One canary of its own viewers, each assigned by the plan's weights."""
-    arm = (rng.random(viewers) >= plan.weights[plan.canary]).astype(np.int64)
+    edges = np.cumsum(list(plan.weights.values()))[:-1]
+    arm = np.searchsorted(edges, rng.random(viewers), side="right").astype(np.int64)
     rows = outcomes(rng, sessions(rng, viewers, crowd), arm, np.where(arm == 0, lift, 0.0))
     return make_looks(plan, rows, hours=HOURS)
 

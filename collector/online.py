@@ -12,7 +12,7 @@ from events.log import Place
 from events.schema import Event
 from events.topics import LIFECYCLE
 from features.definitions import KEEP_PUBLISHED_S, KEEP_REMOVED_S, KEEP_ROOM_S, KEEP_S, Entity
-from features.state import EntityState, fold, item_of, touched
+from features.state import EntityState, fold, ids_of_pair, item_of, touched
 from features.store import OnlineRecord, OnlineStore, RecordKey, lease_end
 
 
@@ -47,7 +47,7 @@ def keep_s(key: RecordKey, event: Event, state: EntityState) -> float | None:
 
 def is_about_any(key: RecordKey, people: Callable[[str], bool]) -> bool:
     """Whether a record is about one of these people, as viewer or as creator."""
-    ids = key.entity_id.split("|") if key.entity is Entity.PAIR else [key.entity_id]
+    ids = ids_of_pair(key.entity_id) if key.entity is Entity.PAIR else (key.entity_id,)
     return key.entity is not Entity.ITEM and any(map(people, ids))
 
 

@@ -14,11 +14,13 @@ from monitoring.canary_log import read_log, replay
 from monitoring.skew import SkewRecord
 from registry.evaluation import Evaluation
 from registry.experiment import Experiments
+from registry.manifest import read_live
 from registry.verdict import Outcome, Verdict
 from release.errors import BadCandidate
+from release.guard import barred
 from release.promotion import Evaluated
-from release.promotion_plan import barred
 from release.publish import check as check_folder
+from serving.feed import STABLE
 from training.errors import UnreadableExport
 
 
@@ -103,10 +105,11 @@ def not_finite(evaluation: Evaluation) -> list[str]:
 
 @dg.asset_check(asset=verdict, blocking=True)
 def line_may_deploy(verdict: Verdict, platform: Platform) -> dg.AssetCheckResult:
-    """No canary stands between this line and the stable release: a line that needs one comes to traffic by promotion."""
+    """The line is that of the stable release, or there is none yet: another line comes to traffic by promotion."""
     settings = platform.settings
-    said = barred(Experiments(settings.releases).read(), settings.line)
-    return dg.AssetCheckResult(passed=not said, description=said or f"no canary concerns line {settings.line}")
+    stable = read_live(settings.releases).get(STABLE, "")
+    said = barred(Experiments(settings.releases).every(), stable, line=settings.line)
+    return dg.AssetCheckResult(passed=not said, description=said or f"nothing stands against line {settings.line}")
 
 
 @dg.asset_check(asset=canary_decision, blocking=True)
@@ -130,15 +133,12 @@ def decision_replays(canary_decision: Evaluated, platform: Platform) -> dg.Asset
 
 @dg.asset_check(asset=canary_decision, blocking=True)
 def audit_stands(canary_decision: Evaluated, platform: Platform) -> dg.AssetCheckResult:
-    """A promotion that is due still has the passing audit of its line; without one due there is nothing to ask."""
-    one = canary_decision.experiment
-    if one is None or not one.state.runs or canary_decision.action is not Action.PROMOTE:
+    """A promotion that is decided and not yet done, in whichever run, has a passing audit of its line that is not too old."""
+    one, rooms = canary_decision.experiment, platform.promotion(lambda _: None)
+    if one is None or not rooms.promotes(one):
         return dg.AssetCheckResult(passed=True, description="no promotion is due")
-    audit = platform.promotion(lambda _: None).last_audit(one.line)
-    passed = audit is not None and audit.outcome is Outcome.PASS
-    return dg.AssetCheckResult(
-        passed=passed, description=f"last audit of {one.line}: {audit.outcome if audit else 'none'}"
-    )
+    said = rooms.unaudited(one)
+    return dg.AssetCheckResult(passed=not said, description=said or f"the audit of line {one.line} stands")
 
 
 CHECKS = (

@@ -43,9 +43,11 @@ every_month = dg.build_schedule_from_partitioned_job(audit, name="every_month", 
 
 @dg.sensor(job=canary, minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.STOPPED)
 def canary_due(platform: Platform) -> dg.RunRequest | dg.SkipReason:
-    """A run for each hour of event time that is complete and not decided, and for each phase that is over."""
+    """A run for each hour of event time that is complete and not decided, for each phase that is over, and every hour for
+    whatever is decided and not yet done or read back.
+    """
     due = platform.promotion(lambda _: None).due()
-    return dg.RunRequest(run_key=due) if due else dg.SkipReason("no hour of a canary is complete and undecided")
+    return dg.RunRequest(run_key=due) if due else dg.SkipReason("nothing of a canary is due")
 
 
 def range_tags(first: str, last: str) -> dict[str, str]:

@@ -21,5 +21,9 @@ class LogUnavailable(EventsError):
     """The event log (Kafka) did not answer within the time allowed."""
 
 
+class EventRefused(EventsError):
+    """The event log will never take this event, however often it is sent: it is too large, or not valid there."""
+
+
 class BadDataset(EventsError):
     """A data set to replay is missing, unreadable or not in the documented format."""

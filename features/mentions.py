@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from features.state import pair_id
+
 STAND_IN = "erased"  # takes the place of a name in JSON text
 PAIR = "pair_id"
 
@@ -68,7 +70,7 @@ def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _equal(column: pa.ChunkedArray, name: str, user_id: str) -> pa.ChunkedArray:
     if name != PAIR:
         return pc.equal(column, user_id)
-    return pc.or_(pc.starts_with(column, f"{user_id}|"), pc.ends_with(column, f"|{user_id}"))
+    return pc.or_(pc.starts_with(column, pair_id(user_id, "")), pc.ends_with(column, f"|{user_id}"))
 
 
 def _any(mask: pa.ChunkedArray) -> bool:
@@ -80,7 +82,7 @@ def about(schema: pa.Schema, user_id: str) -> str:
     name = _literal(user_id)
     said = [f"coalesce({column} = {name}, false)" for column in id_columns(schema) if column != PAIR]
     if PAIR in schema.names:
-        said.append(f"coalesce(starts_with({PAIR}, {_literal(user_id + '|')}), false)")
+        said.append(f"coalesce(starts_with({PAIR}, {_literal(pair_id(user_id, ''))}), false)")
         said.append(f"coalesce(ends_with({PAIR}, {_literal('|' + user_id)}), false)")
     return " OR ".join(said)
 

@@ -18,6 +18,7 @@ from features.errors import NoTable
 from features.history import APPLIED
 from features.offline_tables import PinnedTable, open_table
 from features.spark import read_table
+from features.state import ESCAPE
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -185,13 +186,15 @@ def _with_ids(rows: DataFrame) -> DataFrame:
     from pyspark.sql import functions as F
 
     creator = F.coalesce("creator_id", "streamer_id")
+    viewer = F.replace("user_id", F.lit(ESCAPE), F.lit(f"{ESCAPE}0"))  # features.state.viewer_part
+    viewer = F.replace(viewer, F.lit("|"), F.lit(f"{ESCAPE}1"))
     hour = F.pmod(F.floor(F.col("at") / 3_600), F.lit(24)).cast("string")
     return rows.select(
         "*",
         F.col("user_id").alias("user"),
         F.coalesce("item_id", "room_id").alias("item"),
         creator.alias("creator"),
-        F.concat("user_id", F.lit("|"), creator).alias("pair"),
+        F.concat(viewer, F.lit("|"), creator).alias("pair"),
         F.coalesce("streamer_id", "item_id").alias("item_key"),
         F.lpad(hour, 2, "0").alias("hour"),
     )

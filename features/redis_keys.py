@@ -1,9 +1,10 @@
 """How the online store lies in Redis: key and field names, and the bytes of a record.
 
 `f:<entity>:<id>` is a hash with a field a source partition; the pairs of one viewer share the hash `f:pair:<viewer>`, where a
-field also names the creator: she is read in one go, and a pair costs a quarter of a key of its own. A record is its offset
-plus one in eight bytes, big end first, so that Lua compares offsets without unpacking; then its state in msgpack, state names
-as 16-bit codes, by LZ4 where it is long (half the bytes for 3 us to write and 1 us to read).
+field also names the creator: she is read in one go, and a pair costs a quarter of a key of its own. `<viewer>` is what her
+pairs' ids begin with (`features.state.viewer_part`): her id, less any `|` in it. A record is its offset plus one in eight
+bytes, big end first, so that Lua compares offsets without unpacking; then its state in msgpack, state names as 16-bit codes,
+by LZ4 where it is long (half the bytes for 3 us to write and 1 us to read).
 
 What belongs to no one entity is spread over BUCKETS hash tags, chosen so that their slots lie evenly: every primary of a
 cluster that holds an even share of the slots holds some of them.

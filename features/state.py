@@ -15,6 +15,12 @@ from features.definitions import BY_ENTITY, FEATURES, WORDS, Entity, Feature, Ta
 
 # An entity's state: state name -> that aggregate's state.
 EntityState = dict[str, State]
+# Of every feature: its name, its state's, how it is read, and what it is where nothing was seen.
+_READS = {
+    entity: tuple((one.name, one.state, one.aggregate.finish, one.default) for one in features)
+    for entity, features in BY_ENTITY.items()
+}
+ESCAPE = "\x1f"  # in a pair's id: with a 1 for a `|` in the viewer's, with a 0 for itself
 Value = Callable[[Event, float], Any]
 _STATES: dict[Entity, dict[str, Aggregate]] = {
     entity: {f.name: f.aggregate for f in FEATURES if f.entity is entity and not f.reads} for entity in Entity
@@ -39,8 +45,20 @@ class Group(NamedTuple):
 
 
 def pair_id(user_id: str, creator_id: str) -> str:
-    """Id of the PAIR entity."""
-    return f"{user_id}|{creator_id}"
+    """Id of the PAIR entity: what stands before its first `|` is one viewer's alone."""
+    plain = "|" not in user_id and ESCAPE not in user_id
+    return f"{user_id}|{creator_id}" if plain else f"{viewer_part(user_id)}|{creator_id}"
+
+
+def viewer_part(user_id: str) -> str:
+    """A viewer's id as a pair's begins: without `|`, which ids may hold (`auth0|4711`); any other id is as it is."""
+    return user_id.replace(ESCAPE, f"{ESCAPE}0").replace("|", f"{ESCAPE}1")
+
+
+def ids_of_pair(pair: str) -> tuple[str, str]:
+    """The viewer and the creator of a PAIR entity's id."""
+    viewer, _, creator = pair.partition("|")
+    return viewer.replace(f"{ESCAPE}1", "|").replace(f"{ESCAPE}0", ESCAPE), creator
 
 
 def item_of(event: Event) -> str | None:
@@ -163,7 +181,12 @@ def values(entity: Entity, state: EntityState, now: float, look: Look = look_now
 
     `look` finds the words of the things a viewer met; without it features about words are empty.
     """
-    return {feature.name: value(feature, state, now, look) for feature in BY_ENTITY[entity]}
+    out: dict[str, Any] = {}
+    for name, held_as, finish, default in _READS[entity]:
+        held = state.get(held_as)
+        got = None if held is None else finish(held, now, look)
+        out[name] = default if got is None else got
+    return out
 
 
 def value(feature: Feature, state: EntityState, now: float, look: Look = look_nowhere) -> Any:

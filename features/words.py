@@ -4,7 +4,6 @@ import heapq
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from features.aggregates import Contribution, Look, State, drop_old, look_nowhere
 
@@ -52,9 +51,10 @@ class Top:
         for bucket, items in state.items():
             if first < bucket <= last:
                 for key, amount in items.items():
-                    for word in _words(look(key).get(self.word)):
+                    found = look(key).get(self.word)
+                    for word in (found,) if isinstance(found, str) else found or ():
                         totals[word] = totals.get(word, 0) + amount
-        return [word for word, _ in sorted(totals.items(), key=lambda pair: (-pair[1], pair[0]))[: self.size]]
+        return [word for _, word in sorted([(-total, word) for word, total in totals.items()])[: self.size]]
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,14 @@ class Affinity:
 
     def finish(self, state: State, now: float, look: Look = look_nowhere) -> dict[str, float]:
         """The shrunk ratio of every word met."""
-        totals: dict[str, list[float]] = {}
+        nums, dens = dict[str, float](), dict[str, float]()
         for key, (num, den) in state.items():
-            for word in _words(look(key).get(self.word)):
-                held = totals.setdefault(word, [0.0, 0.0])
-                held[0] += num
-                held[1] += den
-        return {word: (num + self.prior[0]) / (den + self.prior[1]) for word, (num, den) in totals.items()}
+            found = look(key).get(self.word)
+            for word in (found,) if isinstance(found, str) else found or ():
+                nums[word] = nums.get(word, 0.0) + num
+                dens[word] = dens.get(word, 0.0) + den
+        more, most = self.prior
+        return {word: (num + more) / (dens[word] + most) for word, num in nums.items()}
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,3 @@ class Counts:
 def sample_rank(key: str) -> tuple[int, str]:
     """Place of a key in the fixed random order of bottom-k samples: CRC-32 of its UTF-8 bytes, then the key."""
     return zlib.crc32(key.encode()), key
-
-
-def _words(value: Any) -> tuple[str, ...]:
-    """An attribute as words: one, several, or none."""
-    return (value,) if isinstance(value, str) else tuple(value or ())

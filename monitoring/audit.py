@@ -24,7 +24,6 @@ from monitoring.audit_record import (
     AuditConfig,
     AuditReason,
     AuditRecord,
-    Cell,
     Family,
     Inequality,
     Note,
@@ -175,11 +174,10 @@ def _consumers(
         for metric, numbers in counts.items():
             family = Family("consumer", dimension, metric)
             level = judge_level(family, level_sums(numbers, groups), config=config, before=before)
-            changes: tuple[Cell, ...] = ()
+            out.append(level)
             if level.cells:
                 moments = change_sums(numbers, groups)
-                changes = judge_change(family, moments, members=level.members, config=config)
-            out.append(FamilyCells((*level.cells, *changes), level.troubles, level.members))
+                out.append(judge_change(family, moments, members=level.members, config=config))
     return out
 
 

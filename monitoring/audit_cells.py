@@ -131,14 +131,29 @@ def judge_changes(
 
 def judge_change(
     family: Family, groups: Mapping[str, Moments], *, members: Members, config: AuditConfig
-) -> tuple[Cell, ...]:
-    """A family's change; moments are of candidate's y and x, incumbent's y and x, groups pooled as its level was."""
-    sums = merged(groups, members)
-    if len(sums) < 2 or any(one.n < 2 or not (one.sums[1] and one.sums[3]) for one in sums.values()):
-        return ()  # a side that a whole group has not met cannot have changed anything for it yet
+) -> FamilyCells:
+    """A family's change; moments are of candidate's y and x, incumbent's y and x, groups pooled as its level was.
+
+    A group without a rate under one of the two is left out, and the others are judged against each other; it holds the audit.
+    Where nobody has met the incumbent there is nothing that could have changed.
+    """
+    every = merged(groups, members)
+    if len(every) < 2 or not any(one.sums[3] for one in every.values()):
+        return FamilyCells((), (), members)
+    sums = {name: one for name, one in every.items() if one.n >= 2 and one.sums[1] and one.sums[3]}
+    troubles = tuple(_unmet(family, name, members[name]) for name in every if name not in sums)
+    if len(sums) < 2:
+        return FamilyCells((), troubles, members)
     changes = {name: group_change(one, _others(sums, name)) for name, one in sums.items()}
     sizes = {name: Size(one.n, one.sums[0]) for name, one in sums.items()}
-    return judge_changes(family, changes, sizes=sizes, members=members, config=config)
+    cells = judge_changes(family, changes, sizes=sizes, members=members, config=config)
+    return FamilyCells(cells, troubles, members)
+
+
+def _unmet(family: Family, name: str, inside: tuple[str, ...]) -> Trouble:
+    who = name if inside == (name,) else f"{name} ({', '.join(inside)})"
+    text = f"{family}: {who} has no rate under one of candidate and incumbent, so that its change was not measured"
+    return Trouble(AuditReason.NOT_MEASURED, text)
 
 
 def too_little(

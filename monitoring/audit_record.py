@@ -1,8 +1,11 @@
 """The audit's record: every number with its interval, threshold and reason. audit.json is made of it, and the page."""
 
+import glob
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -10,11 +13,18 @@ import msgspec
 from msgspec import Struct
 
 from monitoring.canary_plan import Audit
+from monitoring.dials import CHANCE, PART, POSITIVE, SOME, Allowed, check_dials
 from monitoring.errors import BadPlan, BadRecord
-from registry.reranked import Card
+from registry.errors import BadReranked
+from registry.reranked import Card, month_days
 from registry.verdict import Outcome
 
 POOLED, UNKNOWN = "pooled", "unknown"
+_ALLOWED = {
+    "four_fifths": PART, "alpha": CHANCE, "worsened": PART, "min_events": SOME, "held_months": Allowed(2, 12),
+    "suppress_below": SOME, "traffic_viewers": SOME, "newcomer_days": POSITIVE, "size_groups": Allowed(2),
+    "session_gap_s": POSITIVE, "return_hours": POSITIVE, "bins": Allowed(2), "smoothing": PART, "min_history": SOME,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,16 +51,10 @@ class AuditConfig:
     min_history: int = 5  # items a viewer must have had before her history says what she likes
 
     def __post_init__(self) -> None:
-        if not 0 < self.four_fifths < 1 or not 0 < self.alpha < 0.5 or not 0 < self.worsened < 1:
-            raise BadPlan(
-                f"line {self.four_fifths}, alpha {self.alpha} and worsening {self.worsened} of an audit are not allowed: "
-                "each lies above 0, line and worsening below 1, alpha below 0.5"
-            )
-        if self.min_viewers < max(self.suppress_below, 2) or self.min_events < 1 or self.held_months < 2:
-            raise BadPlan(
-                f"floors of {self.min_viewers} viewers, {self.min_events} events and {self.held_months} months are not "
-                f"allowed: at least {max(self.suppress_below, 2)}, 1 and 2"
-            )
+        check_dials("an audit", self, _ALLOWED | {"min_viewers": Allowed(max(self.suppress_below, 2))})
+        low, high = self.calibration
+        if not 0 < low < 1 < high < math.inf:
+            raise BadPlan(f"calibration {low} to {high} of an audit is not allowed: below and above 1, and above 0")
 
 
 class AuditReason(StrEnum):
@@ -213,10 +217,18 @@ def record_path(out: Path, line: str, month: str) -> Path:
 
 
 def write_record(record: AuditRecord, out: Path) -> Path:
-    """Write the record into the folder `out` and return its file."""
+    """Put the record into the folder `out`, whole or not at all, and return its file."""
     path = record_path(out, record.line, record.month)
     out.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1))
+    draft = out / f".{path.name}.{os.getpid()}"
+    try:
+        with draft.open("wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(record), indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
     return path
 
 
@@ -229,6 +241,29 @@ def read_record(out: Path, line: str, month: str) -> AuditRecord | None:
         return None
     except (OSError, msgspec.MsgspecError) as error:
         raise BadRecord(f"audit record {path} cannot be read: {error}") from None
+
+
+def newest_audit(out: Path, line: str, *, report: Callable[[str], None]) -> Audit | None:
+    """The line's audit of the newest month that has a record; undecided where that record cannot be read, None without any.
+
+    Falling back to an older month's would let a damaged file pass what the audit in it may have failed.
+    """
+    for path in sorted(out.glob(f"audit-{glob.escape(line)}-????-??.json"), reverse=True):
+        month = path.stem[-7:]
+        try:
+            _, end = month_days(month)
+        except BadReranked:
+            continue  # no record: the name has no month
+        try:
+            record = read_record(out, line, month)
+            if record is not None and (record.line, record.month) == (line, month):
+                return record.audit
+            error = "it is not of the line and month that its name says"
+        except BadRecord as unreadable:
+            error = str(unreadable)
+        report(f"the newest audit {path} counts as undecided: {error}")
+        return Audit(line, Outcome.UNDECIDED, datetime(end.year, end.month, end.day, tzinfo=UTC).timestamp())
+    return None
 
 
 def concluded(

@@ -108,7 +108,7 @@ def unique(values: pa.ChunkedArray) -> pa.Array:
 def position_weight(rank: Floats) -> Floats:
     """How much a place is worth; `rank` counts from 0.
 
-    Jarvelin and Kekalainen, "Cumulated Gain-based Evaluation of IR Techniques", ACM TOIS 20 (2002), with base 2.
+    The discount 1 / log(1 + place) of Burges et al., "Learning to Rank using Gradient Descent", ICML 2005, with base 2.
     """
     return 1.0 / np.log2(2.0 + rank)
 

@@ -26,7 +26,7 @@ class Finding(Struct, frozen=True):
 
 def broken(plan: ExperimentPlan, look: HourLook, *, due: bool) -> list[Finding]:
     """Everything that keeps this look from being judged; where arms or sums are broken, what needs them is not asked."""
-    found = [*_late(plan, look), *_sums(plan, look)]
+    found = [*_late(plan, look), *_answered(plan, look), *_sums(plan, look)]
     if due and not found:
         found = [*_parts(plan, look)]
     if found:
@@ -95,6 +95,18 @@ def _late(plan: ExperimentPlan, look: HourLook) -> Iterator[Finding]:
         yield Finding(Reason.MISSING_HOURS, f"data of hour {hours} are not complete")
 
 
+def _answered(plan: ExperimentPlan, look: HourLook) -> Iterator[Finding]:
+    """Another release behind the canary's label, or proxies that cannot load it: what the arm shows is not the canary's."""
+    limit = plan.config.answered_share
+    if look.answered < limit:
+        arm = look.arms.get(plan.canary)
+        shown = number("answered", "share", look.answered, n=arm.viewers if arm else 0, threshold=limit)
+        text = (
+            f"line {plan.line} answered {look.answered:.0%} of arm {plan.canary}'s impressions; {limit:.0%} are needed"
+        )
+        yield Finding(Reason.NOT_ANSWERED, text, (shown,))
+
+
 def _sums(plan: ExperimentPlan, look: HourLook) -> Iterator[Finding]:
     for name in plan.weights:
         arm = look.arms.get(name)
@@ -104,6 +116,27 @@ def _sums(plan: ExperimentPlan, look: HourLook) -> Iterator[Finding]:
                 yield Finding(Reason.MISSING_METRIC, f"metric {metric.name} is planned and arm {name} does not have it")
             else:
                 yield from _sum(plan, metric, name, arm.metrics[metric.name], arm.viewers)
+                yield from _silent(plan, metric, name, arm.metrics[metric.name], look.hour)
+
+
+def _silent(
+    plan: ExperimentPlan, metric: MetricPlan, name: str, sums: RatioSums | None, hour: int
+) -> Iterator[Finding]:
+    """A metric that the plan expects events of by now and that has none, in one arm or in all: it is not being logged.
+
+    Events are no less noisy than independent ones: with E of them to expect in x chances the squared variation of the arm's
+    rate is 1 / E - 1 / x or more (binomial). What was planned for it is the arm's part of the lift's; by hour in proportion.
+    """
+    if sums is None or sums.y or not sums.x > 0:
+        return
+    part = 1 / plan.weights[name] / sum(1 / plan.weights[arm] for arm in (plan.canary, plan.control))
+    expected = 1 / (part * metric.planned_variance * plan.config.hours / hour + 1 / sums.x)
+    if expected >= plan.config.min_events:
+        text = (
+            f"{metric.name} of arm {name} has no {metric.numerator} in {sums.x:g} {metric.denominator}; "
+            f"{expected:.0f} or more were to be expected by now"
+        )
+        yield Finding(Reason.NO_DATA, text)
 
 
 def _sum(

@@ -169,7 +169,7 @@ def _undecided(
 def _held(
     plan: ExperimentPlan, look: HourLook, state: State, found: Sequence[Finding], shown: Sequence[Evidence] = ()
 ) -> Decision:
-    """A hold; one that has lasted too long with canary traffic on goes back to the safe side."""
+    """A hold; one that has lasted too long with canary traffic on is rolled back, and the last hour ends any other."""
     since = look.at if state.held_since is None else state.held_since
     held_h = (look.at - since) / HOUR_S
     numbers = [*shown, *(one for finding in found for one in finding.evidence)]
@@ -177,6 +177,8 @@ def _held(
     if held_h >= plan.config.hold_hours and look.canary_share > 0:
         text = f"held for {held_h:.0f} h of event time with canary traffic on; {plan.config.hold_hours:g} h are allowed"
         return _decided(plan, look, Action.ROLLBACK, [Finding(Reason.HELD_TOO_LONG, text), *found], numbers, after)
+    if look.hour > plan.config.max_hours:
+        return _decided(plan, look, Action.END, [LATE, *found], numbers, after)
     return _decided(plan, look, Action.HOLD, found, numbers, after)
 
 

@@ -84,10 +84,11 @@ def sort_rows(rows: ViewerHours, *, arms: int, hours: int) -> Running:
 
 def make_looks(
     plan: ExperimentPlan, rows: ViewerHours, *, hours: int, missing: tuple[int, ...] = (),
-    share: Mapping[int, float] | None = None,
+    share: Mapping[int, float] | None = None, answered: Mapping[int, float] | None = None,
 ) -> Looks:  # fmt: skip
-    """Looks at hours 1 to `hours`; `missing` names hours with incomplete data, `share` the canary's traffic by hour.
+    """Looks at hours 1 to `hours`; `missing` names hours with incomplete data, `share` the canary's viewers by hour.
 
+    `answered` is by hour what the canary's line answered of its impressions; what is not given is the whole.
     A planned count that the rows lack leaves its metric out of every look, which the gate holds on.
     """
     running = sort_rows(rows, arms=len(plan.weights), hours=hours)
@@ -109,6 +110,7 @@ def make_looks(
             HourLook(
                 hour=hour, at=plan.started_at + hour * HOUR_S, arms=arms, in_both=int(both[hour - 1]),
                 missing_hours=tuple(h for h in missing if h <= hour), canary_share=(share or {}).get(hour, 1.0),
+                answered=(answered or {}).get(hour, 1.0),
             )
         )  # fmt: skip
     return Looks(plan, tuple(looks))

@@ -6,16 +6,29 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from monitoring.dials import CHANCE, PART, POSITIVE, SOME, Allowed, check_dials
 from monitoring.errors import BadPlan
 from monitoring.stats import Moments, RatioSums
+from registry.experiment import line_of
 from registry.verdict import Outcome
 
 HOUR_S = 3_600.0
+_ALLOWED = {
+    "hours": SOME, "day_hours": SOME, "max_hours": SOME, "early_hours": SOME, "alpha": CHANCE,
+    "mde": Allowed(0, 1, low_counts=False), "reach": Allowed(1, 10), "practical_share": Allowed(0, 1),
+    "harm_alpha": CHANCE, "margin": Allowed(0, 0.5, low_counts=False), "margin_alpha": CHANCE,
+    "segment_floor": Allowed(-0.5, 0), "segment_alpha": CHANCE, "segment_min_viewers": Allowed(2),
+    "disagree_alpha": CHANCE, "fading_share": PART, "min_viewers": Allowed(2), "min_events": SOME,
+    "answered_share": Allowed(0, 1, low_counts=False), "both_arms_share": Allowed(0, 0.1), "ratio_alpha": CHANCE,
+    "ratio_strength": POSITIVE, "baseline_alpha": CHANCE, "max_lag_s": Allowed(0, 24 * HOUR_S, low_counts=False),
+    "hold_hours": Allowed(0, 168, low_counts=False), "audit_days": Allowed(0, 366, low_counts=False),
+    "audit_run_days": Allowed(0, 31),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class CanaryConfig:
-    """The dials of a canary's gate; saved whole with its plan."""
+    """The dials of a canary's gate; saved whole with its plan. BadPlan for one that would switch a check off."""
 
     hours: int = 48  # of event time until the first decision: two full days, so that each hour of day counts alike
     day_hours: int = 24  # an undecided canary goes on by this much, and novelty compares the first and last of these
@@ -38,6 +51,9 @@ class CanaryConfig:
     fading_share: float = 0.5  # of the first day's lift that may be lost before it counts as novelty
     min_viewers: int = 500  # in each arm before anything is tested
     min_events: int = 100  # numerator events to expect in each arm before a metric is tested
+    answered_share: float = (
+        0.5  # of the canary's impressions, so far and in each hour, that its own line must have answered
+    )
     both_arms_share: float = 0.001  # of viewers that may have been seen in more than one arm
     ratio_alpha: float = 0.001  # of the sample ratio, at every look and once more at a decision
     ratio_strength: float = 100.0  # how many viewers the belief in the weights counts as
@@ -49,6 +65,9 @@ class CanaryConfig:
     audit_days: float = 31.0  # since the end of the month that passed its audit: the longest month may follow it
     audit_run_days: float = 2.0  # and so much more, in which the month after it is labelled and audited
     early_hours: tuple[int, ...] = ()  # looks before `hours` that may promote, at Lan-DeMets bounds; none by default
+
+    def __post_init__(self) -> None:
+        check_dials("a canary's gate", self, _ALLOWED)
 
     def due(self, hour: int) -> bool:
         """Whether a decision is due when this many hours are complete."""
@@ -89,6 +108,8 @@ class ExperimentPlan(Struct, frozen=True, kw_only=True):
     baseline: str = ""  # an arm that serves what control serves, deployed like the canary; "" for none
     segments: tuple[str, ...] = ()  # dimensions that must be reported: a group is named "language=en"
     config: CanaryConfig = CanaryConfig()
+    release: str = ""  # that the canary began with, and ...
+    control_line: str = ""  # ... what stable was of: a canary of that same line is known by its release alone
 
     def __post_init__(self) -> None:
         named = [self.canary, self.control, *([self.baseline] if self.baseline else [])]
@@ -108,6 +129,10 @@ class ExperimentPlan(Struct, frozen=True, kw_only=True):
     def deciding(self) -> MetricPlan:
         """The metric that must be better."""
         return next(metric for metric in self.metrics if metric.role is Role.DECIDES)
+
+    def is_canary(self, release: str) -> bool:
+        """Whether a release is the canary's, or an increment of it where it has a line of its own."""
+        return release == self.release or (line_of(release) == self.line != self.control_line)
 
 
 class ArmLook(Struct, frozen=True, kw_only=True):
@@ -131,13 +156,18 @@ class HourLook(Struct, frozen=True, kw_only=True):
     arms: dict[str, ArmLook]
     missing_hours: tuple[int, ...] = ()  # hours so far whose data are not complete
     in_both: int = 0  # viewers seen in more than one arm
-    canary_share: float = 1.0  # of all traffic, what the canary has now; 0 when it is off
+    canary_share: float = 1.0  # of all viewers, whom the canary is meant to answer in that hour; 0 when it is off
+    answered: float = 1.0  # of the canary's impressions, what its line answered: the lower of so far and in that hour
 
     def __post_init__(self) -> None:
-        if self.hour < 1 or not math.isfinite(self.at) or not 0 <= self.canary_share <= 1:
+        if (
+            self.hour < 1
+            or not math.isfinite(self.at)
+            or not all(0 <= one <= 1 for one in (self.canary_share, self.answered))
+        ):
             raise BadPlan(
-                f"look of hour {self.hour} at {self.at} with share {self.canary_share} is not allowed: "
-                "hours count from 1, times are finite, shares lie between 0 and 1"
+                f"look of hour {self.hour} at {self.at} with share {self.canary_share}, of which {self.answered} answered, "
+                "is not allowed: hours count from 1, times are finite, shares lie between 0 and 1"
             )
 
 

@@ -9,8 +9,8 @@ class NothingToCompare(MonitoringError):
     """A comparison was asked for and one of its sides has no rows."""
 
 
-class BadPlan(MonitoringError):
-    """An experiment was planned in a way that cannot be judged."""
+class BadPlan(MonitoringError, ValueError):
+    """An experiment was planned in a way that cannot be judged; a ValueError too, so that decoding says where it stands."""
 
 
 class BadRecord(MonitoringError):

@@ -9,22 +9,30 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from monitoring.dials import Allowed, check_dials
 from monitoring.stats import Interval, auc_difference, bootstrap, recall_difference
 from registry.evaluation import Evaluation, RankingRows, RetrievalRows
 from registry.verdict import Evidence, Outcome, Reason, Verdict
 
 CLICK = "click"
+_ALLOWED = {
+    "resamples": Allowed(100), "level": Allowed(0.5, 1, high_counts=False), "min_viewers": Allowed(2),
+    "auc_margin": Allowed(0, 0.5, high_counts=False),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class GateConfig:
-    """The gate's dials."""
+    """The gate's dials; BadPlan for one that would switch a comparison off."""
 
     resamples: int = 1000  # percentiles of 95 % then move by about a tenth of the interval's width from seed to seed
     level: float = 0.95
     min_viewers: int = 30  # with fewer, the percentile interval of the bootstrap is too narrow to be believed
     # AUC the ranker may lose and still count as not worse; an interval that reaches further down is undecided.
     auc_margin: float = 0.02
+
+    def __post_init__(self) -> None:
+        check_dials("the offline gate", self, _ALLOWED)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from enum import StrEnum
 import numpy as np
 from msgspec import Struct
 
+from monitoring.dials import CHANCE, POSITIVE, Allowed, check_dials
 from monitoring.errors import BadPlaces
 from monitoring.off_policy import Comparison, disagreement, doubly_robust, snips
 from monitoring.off_policy_checks import KnownSum, Overlap, broken, known_sums, overlap
@@ -41,9 +42,17 @@ class OffPolicyReason(StrEnum):
     ESTIMATES_DISAGREE = "estimates_disagree"
 
 
+_ALLOWED = {
+    "level": Allowed(0.5, 1, high_counts=False), "min_viewers": Allowed(2), "min_ess": POSITIVE,
+    "min_effective_viewers": POSITIVE, "min_covered": Allowed(0, 1, low_counts=False),
+    "max_missing": Allowed(0, 1, high_counts=False), "propensity_alpha": CHANCE,
+    "largest_loss": Allowed(0, 1, low_counts=False), "disagree": POSITIVE,
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class OffPolicyConfig:
-    """The check's dials."""
+    """The check's dials; BadPlan for one that would switch a part of it off."""
 
     level: float = 0.95  # of the intervals; divided among rewards, since any of them can stop a canary
     min_viewers: int = 500  # intervals are normal over viewers
@@ -54,6 +63,9 @@ class OffPolicyConfig:
     propensity_alpha: float = 0.001  # for all tests of the propensities together
     largest_loss: float = 0.5  # share of the incumbent's value; a pass excludes a greater loss
     disagree: float = 4.0  # standard errors between the two methods
+
+    def __post_init__(self) -> None:
+        check_dials("an off-policy check", self, _ALLOWED)
 
 
 DEFAULT = OffPolicyConfig()

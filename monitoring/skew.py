@@ -20,6 +20,7 @@ from events.schema import FeatureValue
 from features.history import Ask, Report, hydrate
 from features.offline_tables import distinct, open_table
 from monitoring.ages import Ages, ages_before
+from monitoring.dials import POSITIVE, SOME, Allowed, check_dials
 from monitoring.drift import THRESHOLD, drift_report
 from registry.verdict import Outcome
 
@@ -34,9 +35,15 @@ NOT_COMPARED = frozenset({"context.position"})
 ENTITIES = {"user": ("user",), "item": ("item",), "creator": ("creator",), "cross": ("user", "item", "creator")}
 
 
+_ALLOWED = {
+    "sample": SOME, "min_rows": SOME, "settled_s": Allowed(0), "min_equal": Allowed(0, 1, low_counts=False),
+    "max_distance": POSITIVE, "tolerance": Allowed(0, 0.1),
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class SkewConfig:
-    """How much is compared and what is too much."""
+    """How much is compared and what is too much; BadPlan for a dial that would call anything equal."""
 
     sample: int = 1_000  # impressions; recomputing replays the history, whatever their number
     min_rows: int = 100  # below it nothing is decided
@@ -44,6 +51,9 @@ class SkewConfig:
     min_equal: float = 0.99  # share of settled values that must be equal
     max_distance: float = THRESHOLD  # PSI of numbers, Jensen-Shannon distance of words
     tolerance: float = 1e-6  # of numbers, relative, and absolute below 1
+
+    def __post_init__(self) -> None:
+        check_dials("a skew report", self, _ALLOWED)
 
 
 DEFAULT = SkewConfig()

@@ -58,9 +58,9 @@ class Experiment(Struct, frozen=True, kw_only=True):
     id: str
     salt: str  # of the hash that places viewers; another experiment places them anew
     line: str  # of the canary: verdict and audit attach to it
-    release: str  # that the canary began with; its line may increment meanwhile
+    release: str  # that the canary began with, its newest from its end on: its line may increment meanwhile
     control_line: str
-    control_release: str  # in traffic as stable at the start: the way back
+    control_release: str  # in traffic as stable at the start, and when a promotion begins: the way back
     state: State
     arms: tuple[ArmShare, ...]
     control: str = "stable"  # the arm of everybody who is in no other
@@ -72,6 +72,7 @@ class Experiment(Struct, frozen=True, kw_only=True):
     phase_at: float  # when this state began
     started_at: float | None = None
     settled: bool = False  # of a final state: labels and aliases have followed
+    settled_at: float | None = None  # when they last did; what traffic says of the end is read from there on
     read_back: str = ""  # what newest traffic said after that; "" until there was some
     config: dict[str, Any] = {}  # dials and planned variances, whole
 
@@ -87,12 +88,21 @@ class Experiment(Struct, frozen=True, kw_only=True):
                 f"exposure {self.exposure} of {self.id} must lie from 0 to 1, and its salt not be empty"
             )
 
+    def is_canary(self, release: str) -> bool:
+        """Whether a release is the canary's, or an increment of it where it has a line of its own."""
+        return release == self.release or (line_of(release) == self.line != self.control_line)
+
     def share_of(self, name: str) -> float:
         """The share of viewers an arm has now; 0 for an arm that there is not."""
         if not self.state.assigns:
             return 1.0 if name == self.control else 0.0
         now = {arm.name: arm.share * self.exposure for arm in self.arms if arm.name != self.control}
         return 1.0 - sum(now.values()) if name == self.control else now.get(name, 0.0)
+
+
+def line_of(release: str) -> str:
+    """The line of a release, by its name."""
+    return release.rpartition("-")[0]
 
 
 class Record(Struct, frozen=True, kw_only=True):
@@ -132,6 +142,20 @@ class Experiments:
             return []
         with path.open("rb") as file:
             return _changes(file, path)
+
+    def every(self) -> list[Experiment]:
+        """Every experiment as it last was, oldest first."""
+        found = {one.record.experiment.id: one.record.experiment for one in self.history() if one.record.experiment}
+        last = self.read().experiment
+        return list((found | ({last.id: last} if last is not None else {})).values())
+
+    def note(self, *, who: str, at: float, what: str, why: str) -> None:
+        """Write into the history what was done beside the record, which stays as it is."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with _locked(self._folder / HISTORY) as file:
+            before = _changes(file, self._folder / HISTORY)
+            record = before[-1].record if before else read_record(self._folder)
+            _append(file, Change(at=at, who=who, what=what, why=why, record=record))
 
     def change(self, update: Callable[[Record], Record], *, who: str, at: float, what: str, why: str) -> Record:
         """Replace the record by what `update` makes of it, one version up; what it raises leaves everything as it was."""

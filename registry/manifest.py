@@ -85,7 +85,10 @@ def check_artefacts(folder: Path, manifest: Manifest) -> None:
 def point_live(releases: Path, labels: Mapping[str, str]) -> None:
     """Name the releases in traffic by label (`stable`, later `canary`), atomically."""
     scratch = releases / f".{LIVE}.{os.getpid()}"
-    scratch.write_text(json.dumps(dict(labels)), encoding="utf-8")
+    with scratch.open("w", encoding="utf-8") as file:
+        json.dump(dict(labels), file)
+        file.flush()
+        os.fsync(file.fileno())  # a machine that loses power must not leave an empty file under the name
     scratch.replace(releases / LIVE)
 
 
@@ -97,4 +100,6 @@ def read_live(releases: Path) -> dict[str, str]:
         return {}
     except (OSError, ValueError) as error:
         raise BadManifest(f"{releases / LIVE} cannot be read: {error}") from None
-    return {str(label): str(name) for label, name in body.items()}
+    if not isinstance(body, dict) or not all(isinstance(name, str) for name in body.values()):
+        raise BadManifest(f"{releases / LIVE} cannot be read: it holds no object of releases by label")
+    return body

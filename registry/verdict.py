@@ -28,10 +28,12 @@ class Reason(StrEnum):
     NO_DATA = "no_data"
     NOT_A_NUMBER = "not_a_number"
     TOO_FEW_VIEWERS = "too_few_viewers"
+    MODELS_PASSED = "models_passed"  # of a variant: the models did with another formula; enough for a canary alone
     # what a canary cannot be judged by: traffic stays, somebody is told
     LATE_DATA = "late_data"
     MISSING_HOURS = "missing_hours"
     MISSING_METRIC = "missing_metric"
+    NOT_ANSWERED = "not_answered"  # by the canary's line, though its viewers were assigned to it
     IMPOSSIBLE_SUMS = "impossible_sums"
     SEEN_IN_BOTH_ARMS = "seen_in_both_arms"
     SAMPLE_RATIO = "sample_ratio"

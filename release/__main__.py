@@ -12,12 +12,16 @@ from rich.table import Table
 from settings import Settings, SettingsError, load
 
 if TYPE_CHECKING:
+    from release.guard import Guard
     from release.proxies import AdminProxy
 
 app = typer.Typer(help="Verdict to traffic: deploy, status, roll back.", no_args_is_help=True)
 console = Console(soft_wrap=True)
 Wait = Annotated[float, typer.Option(min=1.0, help="Seconds that each step may take, such as loading the release.")]
 Label = Annotated[str, typer.Option(help="Under which it is in traffic: stable or canary.")]
+Why = Annotated[
+    str, typer.Option(help="Overrides what stands against it (another line than stable's, a canary); for the history.")
+]  # fmt: skip
 Proxies = Annotated[
     list[str] | None, typer.Option("--proxy", help="Administration of a proxy to wait for, http://host:port; repeatable.")
 ]  # fmt: skip
@@ -27,10 +31,11 @@ Proxies = Annotated[
 def deploy(
     candidate: Annotated[Path, typer.Argument(help="Folder of a judged candidate.")],
     label: Label = "stable",
+    why: Why = "",
     wait_s: Wait = 60.0,
     proxy: Proxies = None,
 ) -> None:
-    """Register a candidate if need be, and bring it into traffic if its verdict is a pass."""
+    """Register a candidate if need be, and bring it into traffic if its verdict is a pass and its line may be there."""
     from registry.evaluation import Evaluation
     from registry.manifest import read_manifest
     from registry.verdict import read_verdict
@@ -41,7 +46,7 @@ def deploy(
         check_label(label)
         verdict, ends = read_verdict(candidate), _ends(settings, proxy)
         ends["registry"].register(candidate, read_manifest(candidate), Evaluation.load(candidate).measured())
-        bring(candidate, verdict, label=label, wait_s=wait_s, **ends)
+        bring(candidate, verdict, label=label, wait_s=wait_s, may=_guard(settings, label, why), **ends)
 
     _or_sentence(work)
 
@@ -50,6 +55,7 @@ def deploy(
 def rollback(
     release: Annotated[str, typer.Argument(help="Name of a published release, such as demo-3; none: no canary.")] = "",
     label: Label = "stable",
+    why: Why = "",
     wait_s: Wait = 60.0,
     proxy: Proxies = None,
 ) -> None:
@@ -63,7 +69,7 @@ def rollback(
         if not release and label == "stable":
             raise UnknownRelease("no release was named; livefeed release status lists those that are published")
         if release:
-            go_back(release, label=label, wait_s=wait_s, **ends)
+            go_back(release, label=label, wait_s=wait_s, may=_guard(settings, label, why, back=True), **ends)
         else:
             withdraw(label, wait_s=wait_s, **{name: end for name, end in ends.items() if name != "registry"})
 
@@ -85,9 +91,7 @@ def status(proxy: Proxies = None) -> None:
             for label in one.labels:
                 _say(f"{label}: {one.name}; the model server: {_on_server(settings, one.name, label)}")
         for end in _proxies(settings, proxy):
-            held = end.in_use()
-            used = "none" if held is None else ", ".join(f"{name} as {label}" for label, name in held.items()) or "none"
-            _say(f"the proxy at {end.address}: {'is not there' if held is None else f'uses {used}'}")
+            _say(f"the proxy at {end.address}: {_used(end)}")
 
     _or_sentence(work)
 
@@ -100,6 +104,30 @@ def _on_server(settings: Settings, name: str, label: str) -> str:
 
     found = labelled(TfServing(settings.model_server), check(settings.releases / name), label)
     return ", ".join(f"{model} {said}" for model, said in found.items())
+
+
+def _used(end: "AdminProxy") -> str:
+    from release.errors import NoAnswer
+
+    try:
+        held = end.in_use()
+    except NoAnswer:
+        return "does not say what it uses"
+    if held is None:
+        return "is not there"
+    return f"uses {', '.join(f'{name} as {label}' for label, name in held.items()) or 'none'}"
+
+
+def _guard(settings: Settings, label: str, why: str, *, back: bool = False) -> "Guard":
+    """What a release is asked about before it comes under a label; times are those of the promotions' history."""
+    import getpass
+
+    from events.clock import WallClock
+    from release.guard import Guard
+    from release.promotion_parts import StoredClock
+
+    clock = StoredClock(settings.lake, WallClock()) if settings.clock == "request" else WallClock()
+    return Guard(releases=settings.releases, clock=clock, who=getpass.getuser(), label=label, why=why, back=back)
 
 
 def _ends(settings: Settings, proxies: Sequence[str] | None) -> dict[str, Any]:

@@ -67,7 +67,10 @@ class Seen:
     rows: ViewerHours
     viewers: pa.Array
     traffic: Floats  # impressions of any arm
-    by_arm: Floats  # of the arms asked for, shape (arms, hours)
+    by_release: (
+        Floats  # the same by arm (all that nobody asked for come last) and release: shape (arms + 1, releases, hours)
+    )
+    releases: tuple[str, ...]
     engagement: Floats  # events of viewers who were shown something
 
 
@@ -78,11 +81,13 @@ def seen_in(lake: Path, span: Span, *, arms: Sequence[str] | None = None) -> See
     width = len(arms) if arms is not None else 1
     hour = span.hour(shown.at)
     traffic = np.bincount(hour - 1, minlength=span.hours).astype(float)
-    ours = shown.arm >= 0
-    by_arm = np.bincount(shown.arm[ours] * span.hours + hour[ours] - 1, minlength=width * span.hours)
+    names = tuple(map(str, shown.releases.to_pylist()))
+    cell = (np.where(shown.arm < 0, width, shown.arm) * len(names) + shown.release) * span.hours + hour - 1
+    by_release = np.bincount(cell, minlength=(width + 1) * len(names) * span.hours).astype(float)
+    by_release = by_release.reshape(width + 1, len(names), span.hours)
     engagement = np.bincount(span.hour(acts.at) - 1, minlength=span.hours).astype(float)
     rows = _Tally(span, width).rows(_counted(shown, acts))
-    return Seen(rows, shown.viewers, traffic, by_arm.reshape(width, span.hours).astype(float), engagement)
+    return Seen(rows, shown.viewers, traffic, by_release, names, engagement)
 
 
 @dataclass(frozen=True)
@@ -92,25 +97,27 @@ class _Shown:
     viewers: pa.Array
     requests: pa.Array
     items: pa.Array
+    releases: pa.Array
     viewer: Ints
     arm: Ints
+    release: Ints
     at: Floats
     key: Ints  # of (request, item), rising
 
     @staticmethod
     def read(lake: Path, span: Span, arms: Sequence[str] | None) -> "_Shown":
         table = need_table(lake, TOPICS[IMPRESSIONS].table, made_by="the collector")
-        names = ["request_id", "item_id", "user_id", "arm", "event_at"]
+        names = ["request_id", "item_id", "user_id", "arm", "release", "event_at"]
         rows = table.read(span.dates, names, where=span.inside & (pc.field("type") == IMPRESSION))
-        (viewers, viewer), (requests, request), (items, item) = (
-            coded(rows[name]) for name in ("user_id", "request_id", "item_id")
+        (viewers, viewer), (requests, request), (items, item), (releases, release) = (
+            coded(pc.fill_null(rows[name], "")) for name in ("user_id", "request_id", "item_id", "release")
         )
         at, key = seconds(rows["event_at"]), request * max(len(items), 1) + item
         first = np.argsort(at, kind="stable")
         key, place = np.unique(key[first], return_index=True)
         kept = first[place]
         arm = np.zeros(len(at), np.int64) if arms is None else index_in(rows["arm"], pa.array(arms, pa.large_string()))
-        return _Shown(viewers, requests, items, viewer[kept], arm[kept], at[kept], key)
+        return _Shown(viewers, requests, items, releases, viewer[kept], arm[kept], release[kept], at[kept], key)
 
     def first(self) -> tuple[Floats, Ints]:
         """When each viewer was first shown something in an arm, and in which; infinity and -1 for never."""

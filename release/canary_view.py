@@ -15,11 +15,13 @@ from monitoring.canary_looks import Floats, Ints, ViewerHours, make_looks
 from monitoring.canary_plan import HOUR_S, STANDARD, ExperimentPlan, Looks
 from monitoring.power import planned_variance
 from monitoring.stats import RatioSums
-from release.canary_rows import CLICK, Seen, Span, coded, index_in, seconds, seen_in
+from release.canary_rows import CLICK, Flags, Seen, Span, coded, index_in, seconds, seen_in
 
 UNKNOWN = "unknown"  # a group like any other
 DAY_HOURS = 24
-QUIET = 10.0  # impressions an hour of day has on average, below which an hour without any is only quiet
+QUIET = (
+    10.0  # impressions of an hour (of the day, on average; of the canary's arm), below which it says nothing of its own
+)
 DEAF = 500.0  # impressions in an hour, from which on nobody reacting means that reactions are not being stored
 
 
@@ -34,7 +36,8 @@ def look_at(lake: Path, plan: ExperimentPlan, *, hours: int, exposed_at: float, 
         {name: column[viewer] for name, column in before.counts.items()},
         {name: (code[viewer], names) for name, (code, names) in groups(lake, plan.segments, seen.viewers, span).items()},
     )  # fmt: skip
-    return make_looks(plan, rows, hours=hours, missing=_missing(seen, span, before), share=_shares(seen, plan))
+    share, answered = _shares(seen, plan), _answered(seen, plan)
+    return make_looks(plan, rows, hours=hours, missing=_missing(seen, span, before), share=share, answered=answered)
 
 
 def planned_variances(
@@ -96,13 +99,33 @@ def _missing(seen: Seen, span: Span, before: _Before) -> tuple[int, ...]:
 
 
 def _shares(seen: Seen, plan: ExperimentPlan) -> dict[int, float]:
-    """The canary's share of all impressions by hour; of an hour without any, what it had last or was planned to have."""
-    canary, out = seen.by_arm[list(plan.weights).index(plan.canary)], {}
-    share = plan.weights[plan.canary]
-    for hour, (ours, every) in enumerate(zip(canary.tolist(), seen.traffic.tolist(), strict=True), 1):
-        share = ours / every if every else share
-        out[hour] = share
+    """Of all viewers, whom the canary is meant to answer, by hour; an hour without impressions has what it had last.
+
+    Assigned and not observed: else an arm that shows nothing would look like one that is off. Impressions in no arm of the
+    experiment are those of a pin: then everybody has the canary, or nobody.
+    """
+    others = seen.by_release[-1]
+    pinned, to_canary = others.sum(0), others[_ours(seen, plan)].sum(0)
+    share, out = plan.weights[plan.canary], {}
+    for hour, every in enumerate(seen.traffic.tolist(), 1):
+        if every:
+            share = (plan.weights[plan.canary] * (every - pinned[hour - 1]) + to_canary[hour - 1]) / every
+        out[hour] = float(min(share, 1.0))
     return out
+
+
+def _answered(seen: Seen, plan: ExperimentPlan) -> dict[int, float]:
+    """Of the canary's impressions, what its line answered: the lower of so far and, where it had some, of that hour."""
+    arm = seen.by_release[list(plan.weights).index(plan.canary)]
+    every, ours = arm.sum(0), arm[_ours(seen, plan)].sum(0)
+    so_far = np.divide(np.cumsum(ours), np.cumsum(every), out=np.ones(len(every)), where=np.cumsum(every) > 0)
+    now = np.divide(ours, every, out=np.ones(len(every)), where=every >= QUIET)
+    return dict(enumerate(np.minimum(so_far, now).tolist(), 1))
+
+
+def _ours(seen: Seen, plan: ExperimentPlan) -> Flags:
+    """Which releases are the canary's."""
+    return np.array([plan.is_canary(one) for one in seen.releases], bool)
 
 
 def groups(

@@ -1,7 +1,7 @@
 """The main path of a deployment: verdict, published, loaded, labelled, in traffic, champion; and the way back."""
 
 import fcntl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -9,14 +9,20 @@ from typing import Protocol
 from msgspec import Struct
 
 from registry.errors import NotPassed, RegistryError
-from registry.manifest import read_live, read_manifest
-from registry.verdict import Verdict
+from registry.manifest import Manifest, read_live, read_manifest
+from registry.verdict import Reason, Verdict
 from release.errors import Busy, UnknownRelease
 from release.proxies import Proxy
 from release.publish import check, publish
 from release.served import ModelServer
 from release.traffic import Report, Traffic, check_label, silent
 from serving.feed import STABLE
+
+May = Callable[[Manifest], None]
+
+
+def anybody(_: Manifest) -> None:
+    """No objection: for those who have asked already, as a promotion has, and for platforms without promotions."""
 
 
 class Promotes(Protocol):
@@ -52,8 +58,11 @@ def deploy(
     proxies: Sequence[Proxy] = (),
     wait_s: float = 60.0,
     report: Report = silent,
+    may: May = anybody,
 ) -> str:
     """Bring a candidate that passed its gate into traffic under a label; returns the release's name.
+
+    `may` (release.guard.Guard) is asked first, and raises when the release must not come under the label.
 
     Each step can be repeated: after a failure, whatever it was, the old release is still or again in traffic, and deploying
     again goes on. The champion alias follows the label stable alone. NotPassed, BadCandidate, NotServed, NotUsed and
@@ -65,10 +74,13 @@ def deploy(
         raise NotPassed(
             f"{name} is not deployed: its verdict is {verdict.outcome} ({', '.join(verdict.reasons)}), not a pass"
         )
+    if label == STABLE and Reason.MODELS_PASSED in verdict.reasons:
+        raise NotPassed(f"{name} is not deployed as {STABLE}: its models passed, and its formula needs a canary first")
     release = check(candidate)
     manifest = release.manifest
     traffic = Traffic(releases, models, server, proxies, wait_s, report)
     with alone(releases):
+        may(manifest)
         traffic.pin()
         publish(candidate, releases=releases, models=models)
         report(f"{manifest.name}: published")
@@ -91,9 +103,11 @@ def rollback(
     proxies: Sequence[Proxy] = (),
     wait_s: float = 60.0,
     report: Report = silent,
+    may: May = anybody,
 ) -> None:
     """Put an already published release into traffic under a label: back to an earlier one, or a canary made stable.
 
+    `may` is asked first, as in a deployment.
     The same path as a deployment's. It stays there when the registry does not answer: whoever rolls back is in a hurry.
     """
     check_label(label)
@@ -103,6 +117,7 @@ def rollback(
     release = check(releases / name)
     traffic = Traffic(releases, models, server, proxies, wait_s, report)
     with alone(releases):
+        may(release.manifest)
         traffic.pin()
         traffic.load(release)
         with traffic.or_back():

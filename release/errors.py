@@ -41,5 +41,17 @@ class NoExperiment(ReleaseError):
     """There is no experiment that this could be done to."""
 
 
+class Barred(ReleaseError):
+    """A release may not come under a label without a promotion."""
+
+
+class NotAudited(ReleaseError):
+    """A promotion is decided, and no audit of its line stands any more."""
+
+
+class NoAnswer(ReleaseError):
+    """A proxy is there and does not say what it uses."""
+
+
 class StillInTraffic(ReleaseError):
     """What was taken out of traffic still answers viewers."""

@@ -9,47 +9,44 @@ Everything about one canary is in `<folder>/<id>/`: plan.json, decisions.jsonl, 
 """
 
 import fcntl
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
-
-from events.clock import utc
-from features.errors import FeaturesError
-from monitoring.audit_record import AuditRecord
+from monitoring.audit_record import newest_audit
 from monitoring.canary_gate import Action
 from monitoring.canary_log import Crash, Entry, closing, decide_or_hold, hold, read_log
-from monitoring.canary_plan import Audit, Looks
-from monitoring.errors import MonitoringError
+from monitoring.canary_plan import HOUR_S, Audit, Looks
 from monitoring.off_policy_gate import OffPolicyVerdict
 from monitoring.off_policy_lake import OffPolicyRecord
 from monitoring.off_policy_page import to_section, write_shadow_page
-from registry.experiment import Experiment, Record, State
-from registry.manifest import Manifest, read_live, read_manifest
-from registry.verdict import Outcome, Verdict, write_verdict
-from release.canary_rows import newest_impression, traffic_since
-from release.canary_view import look_at, planned_variances
-from release.errors import Busy, CannotStart, NotUsed, StillInTraffic
-from release.promotion_acts import Acts
+from registry.errors import RegistryError
+from registry.experiment import Experiment, State
+from registry.manifest import read_live, read_manifest
+from registry.verdict import VERDICT, Outcome, Verdict, write_verdict
+from release.canary_view import look_at
+from release.errors import Busy, NotAudited, NotUsed, StillInTraffic
+from release.promotion_acts import ENDED, Acts
+from release.promotion_audit import against
 from release.promotion_plan import (
     PromotionConfig,
-    as_record,
     complete_hours,
     config_of,
     due_phase,
     overdue_hours,
+    patience_hours,
     plan_of,
     started_at,
 )
-from release.promotion_shadow import as_of, final_verdict, read_record, sentence
+from release.promotion_seen import in_the_way, newest, since_end
+from release.promotion_shadow import OFF_POLICY, as_of, final_verdict, read_record, sentence
 from release.promotion_shadow import closing as closing_shadow
+from release.promotion_start import DECISIONS, keep, made, may_start, planned
 from release.traffic import CANARY
 from serving.feed import STABLE
 
-PLAN, DECISIONS, PAGE, GIVEN = "plan.json", "decisions.jsonl", "index.html", "off_policy_given.json"
+PAGE = "index.html"
 DEFAULT = PromotionConfig()
 
 
@@ -71,7 +68,7 @@ class Evaluated:
     decided: tuple[Entry, ...] = ()
     said: tuple[str, ...] = ()
     off_policy: OffPolicyRecord | None = None  # where a shadow phase has ended now
-    held: bool = False  # a shadow phase that could not be judged
+    held: bool = False  # a phase that is over and could not be left
 
     @property
     def action(self) -> Action | None:
@@ -103,26 +100,32 @@ class Promotion:
             one = record.experiment
             if one is not None and one.state.runs and one.release == manifest.name:
                 return one
-            control = self._may_start(record, manifest, off_policy)
-            config = self._planned(config)
-            experiment = self._made(manifest, control, config)
-            self._keep(experiment, off_policy)
+            stable, now = read_live(self.acts.ends.releases).get(STABLE, ""), self.acts.clock.now()
+            may_start(record, manifest, stable, off_policy)
+            config = planned(self.lake, config, now=now, report=self.acts.ends.report)
+            experiment = made(manifest, stable, config, now=now)
+            keep(self.folder / experiment.id, experiment, off_policy)
             if one is not None and not one.settled:
                 self.acts.settle(one)
             self.acts.begin(candidate, verdict, experiment, why=why)
             return experiment
 
     def due(self) -> str:
-        """What an evaluation would do now, as a key that names it once; "" when nothing is due. Reads little."""
-        one = self.acts.experiments.read().experiment
-        if one is None or (one.settled and not one.state.runs):
+        """What an evaluation would do now, as a key that names it once; "" when nothing is due. Reads little.
+
+        What is due and stays undone (held, blocked, broken off) is asked for again every hour, under a key of its own.
+        """
+        one, now = self.acts.experiments.read().experiment, self.acts.clock.now()
+        if one is None or (one.settled and one.read_back):
             return ""
         if not one.state.runs:
-            return f"{one.id}:settle"
+            return f"{one.id}:{'read-back' if one.settled else 'settle'}-{_hours(now - one.phase_at)}"
+        end = closing(read_log(self.log(one)))
+        if end is not None:
+            return f"{one.id}:{end.decision.action}-{_hours(now - end.decision.at)}"
         if one.state is not State.CANARY:
-            config, now = config_of(one), self.acts.clock.now()
-            phase, past = due_phase(one, config, now=now), int(overdue_hours(one, config, now=now) or 0)
-            # A phase that is held is asked for again every hour.
+            config = config_of(one)
+            phase, past = due_phase(one, config, now=now), int(overdue_hours(one, config, now=now))
             return f"{one.id}:{phase}{f'-{past}' if past else ''}" if phase is not None else ""
         hour = self._complete(one)
         return f"{one.id}:hour-{hour}" if self._undecided(one, hour) else ""
@@ -149,7 +152,7 @@ class Promotion:
         return Looked(one, hour, looks)
 
     def decide(self, looked: Looked | None, *, promote: bool = True) -> Evaluated:
-        """Judge what was seen, append decisions, draw the page, act; without `promote` that is left to a later call."""
+        """Judge what was seen, append decisions, act, draw the page; without `promote` that is left to a later call."""
         with self._alone():
             one = self.acts.experiments.read().experiment
             if one is None:
@@ -157,9 +160,12 @@ class Promotion:
             added: list[Entry] = []
             if looked is not None and looked.experiment.id == one.id and one.state is State.CANARY:
                 added = self._judge(looked, self.log(one))
-            if added or not self.page(one).exists():
-                self._draw(one)
-            return replace(self._act(one, promote=promote), decided=tuple(added))
+            try:
+                done = self._act(one, promote=promote)
+            except Exception:
+                self._write_down(one)
+                raise
+            return replace(done, decided=tuple(added), said=(*done.said, *self._write_down(one)))
 
     def rehearse(self) -> Evaluated:
         """What `evaluate` would decide now; nothing is written and nothing moves."""
@@ -193,31 +199,42 @@ class Promotion:
 
     def last_audit(self, line: str) -> Audit | None:
         """The line's newest audit; None where there is none that can be read."""
-        found = []
-        for path in sorted(self.audits.glob(f"audit-{line}-????-??.json")):
-            try:
-                found.append(msgspec.json.decode(path.read_bytes(), type=AuditRecord).audit)
-            except (OSError, msgspec.MsgspecError, MonitoringError) as error:
-                self.acts.ends.report(f"audit record {path} cannot be read and does not count: {error}")
-        return max((one for one in found if one.line == line), key=lambda one: one.at, default=None)
+        return newest_audit(self.audits, line, report=self.acts.ends.report)
+
+    def unaudited(self, one: Experiment) -> str:
+        """Why a promotion that is decided must not be done now; "" when the audit of its line stands."""
+        return against(one, self.last_audit(one.line), now=self.acts.clock.now())
+
+    def promotes(self, one: Experiment) -> bool:
+        """Whether a promotion is decided and not yet done."""
+        end = closing(read_log(self.log(one)))
+        return one.state.runs and end is not None and end.decision.action is Action.PROMOTE
 
     def _judge(self, looked: Looked, log: Path) -> list[Entry]:
-        plan, audit = plan_of(looked.experiment), self.last_audit(looked.experiment.line)
-        assert looked.experiment.started_at is not None
-        at = looked.experiment.started_at + looked.hour * 3_600.0
-        share = looked.experiment.share_of(plan.canary) if CANARY in read_live(self.acts.ends.releases) else 0.0
-        looks = looked.looks
-        if looks is None:
-            return hold(log, plan, Crash(looked.hour, at, looked.error, share), audit=audit)
+        one, looks = looked.experiment, looked.looks
+        plan, audit = plan_of(one), self.last_audit(one.line)
+        assert one.started_at is not None
+        pin = self.acts.experiments.read().pin
+        at, share = one.started_at + looked.hour * HOUR_S, float(pin == CANARY) if pin else one.share_of(plan.canary)
+        error = looked.error
+        try:
+            share = share if CANARY in read_live(self.acts.ends.releases) else 0.0
+        except RegistryError as unread:  # whether the canary is in traffic is not known: it counts as if it were
+            error = f"{type(unread).__name__}: {unread}"
+        if looks is None or error:
+            return hold(log, plan, Crash(looked.hour, at, error, share), audit=audit)
         return decide_or_hold(log, plan, lambda: looks, hour=looked.hour, at=at, share=share, audit=audit)
 
     def _act(self, one: Experiment, *, promote: bool) -> Evaluated:
         """Whatever the state and the log ask for; a step that broke off earlier is taken up again."""
         end = closing(read_log(self.log(one)))
         if one.state.runs and end is not None:
-            if end.decision.action is Action.PROMOTE and not promote:
-                return Evaluated(one, said=(end.decision.text,))
-            write_verdict(self.folder / one.id, end.decision.verdict)
+            if self.promotes(one):
+                if not promote:
+                    return Evaluated(one, said=(end.decision.text,))
+                found = self.unaudited(one)
+                if found:
+                    raise NotAudited(f"{one.id} is not promoted: {found}; a new audit lets it, and stop ends it")
             return Evaluated(self.acts.conclude(one, end.decision), said=(end.decision.text,))
         if not one.state.runs:
             one = one if one.settled else self.acts.settle(one)
@@ -229,9 +246,9 @@ class Promotion:
         state = due_phase(one, config, now=now)
         if state is None:
             return Evaluated(one)
-        held = self._not_answering(one, config)
-        if held:
-            return Evaluated(one, said=(held,))
+        why = in_the_way(self.lake, one, config)
+        if why:
+            return self._hold_phase(one, config, why)
         checked = self._leave_shadow(one, config) if one.state is State.SHADOW else Evaluated(one)
         if checked.held or checked.experiment is None or not checked.experiment.state.runs:
             return checked
@@ -240,50 +257,39 @@ class Promotion:
         one = self.acts.go_on(one, state, exposure=config.exposure(state), started_at=begins, why=why)
         return replace(checked, experiment=one, said=(*checked.said, f"{one.id} goes on as {state}"))
 
+    def _hold_phase(self, one: Experiment, config: PromotionConfig, why: str) -> Evaluated:
+        """Stay in a phase that is over and cannot be left, for as long as patience has it; then the canary ends."""
+        if overdue_hours(one, config, now=self.acts.clock.now()) < patience_hours(one, config):
+            return Evaluated(one, said=(f"{why}; held in {one.state}",), held=True)
+        return Evaluated(self.acts.give_up(one, State.STOPPED, why=why), said=(f"{why}; ended",))
+
     def _leave_shadow(self, one: Experiment, config: PromotionConfig) -> Evaluated:
         """What the log says at the end of the shadow: a fail ends the canary, what cannot be read holds it for a while."""
-        now, folder = self.acts.clock.now(), self.folder / one.id
         try:
-            record = closing_shadow(folder, self.lake, one, config, now=now)
+            record = closing_shadow(self.folder / one.id, self.lake, one, config, now=self.acts.clock.now())
         except Exception as error:  # noqa: BLE001  whatever it was, nobody is shown what could not be checked
             why = f"off-policy: the log of {one.id} could not be judged: {type(error).__name__}: {error}"
-            if (overdue_hours(one, config, now=now) or 0.0) < config.shadow_patience_hours:
-                return Evaluated(one, said=(f"{why}; held in shadow",), held=True)
-            return Evaluated(self.acts.give_up(one, State.STOPPED, why=why), said=(f"{why}; ended",))
-        self._draw(one)
+            return self._hold_phase(one, config, why)
         if record.verdict.outcome is not Outcome.FAIL:
             return Evaluated(one, said=(sentence(record),), off_policy=record)
-        write_verdict(folder, final_verdict(record))
         ended = self.acts.give_up(one, State.ROLLED_BACK, why=sentence(record))
         return Evaluated(ended, said=(sentence(record),), off_policy=record)
 
-    def _not_answering(self, one: Experiment, config: PromotionConfig) -> str:
-        """Why the ramp must not be left: viewers of the canary are answered by somebody else; "" when they are not."""
-        seen = traffic_since(self.lake, one.phase_at) if one.state is State.RAMP else {}
-        every = sum(n for (arm, _), n in seen.items() if arm == one.canary)
-        ours = sum(n for (arm, name), n in seen.items() if arm == one.canary and _is_canary(one, name))
-        if not every or ours / every >= config.answered_share:
-            return ""
-        return f"the ramp of {one.id} is held: its release answered {ours} of its {every} impressions"
-
     def _read_back(self, one: Experiment) -> Evaluated:
-        """See in the newest traffic that the end has come; StillInTraffic (after trying again) or NotUsed when it has not."""
+        """See in the newest traffic that the end has come; StillInTraffic or NotUsed, after trying again, when it has not."""
         if one.read_back:
             return Evaluated(one)
-        seen = traffic_since(self.lake, one.phase_at + config_of(one).settle_s)
-        if not seen:
+        seen = since_end(self.lake, one, config_of(one))
+        if seen is None:
             return Evaluated(one, said=("not read back yet: there is no traffic since the end",))
-        every = sum(seen.values())
-        canary = sum(n for (arm, _), n in seen.items() if arm == one.canary)
-        ours = sum(n for (_, name), n in seen.items() if _is_canary(one, name))
-        said = f"of {every} impressions since, {canary} in the canary's arm and {ours} answered by its release"
-        if canary or (ours and one.state is not State.PROMOTED):
+        if seen.in_arm or (seen.ours and one.state is not State.PROMOTED):
+            self.acts.settle(one)  # what is read back from then on may come out otherwise
+            raise StillInTraffic(f"{one.id} is {one.state} and still in traffic: {seen}")
+        if one.state is State.PROMOTED and not seen.ours:
+            stable = read_live(self.acts.ends.releases).get(STABLE, "nothing")
             self.acts.settle(one)
-            raise StillInTraffic(f"{one.id} is {one.state} and still in traffic: {said}")
-        stable = read_live(self.acts.ends.releases).get(STABLE, "")
-        if one.state is State.PROMOTED and not ours and _is_canary(one, stable):
-            raise NotUsed(f"{one.id} is promoted and {stable} answers nobody: {said}")
-        return Evaluated(self.acts.read_back(one, said), said=(said,))
+            raise NotUsed(f"{one.id} is promoted and {one.release} answers nobody, while {stable} is stable: {seen}")
+        return Evaluated(self.acts.read_back(one, str(seen)), said=(str(seen),))
 
     def _undecided(self, one: Experiment, hour: int) -> bool:
         """Whether any hour so far is not decided; a held one is not."""
@@ -291,64 +297,40 @@ class Promotion:
         return not set(range(1, hour + 1)) <= decided
 
     def _complete(self, one: Experiment) -> int:
+        """Hours that may be looked at; where nothing can be read only patience makes one complete, and its look says why."""
+        return complete_hours(one, config_of(one), now=self.acts.clock.now(), newest=newest(self.lake))
+
+    def _write_down(self, one: Experiment) -> tuple[str, ...]:
+        """Verdict and page as log and record have them by now; what goes wrong is said, and tried again the next time."""
         try:
-            newest = newest_impression(self.lake)
-        except FeaturesError:
-            newest = None  # then only patience makes an hour complete, and the look says what is wrong
-        return complete_hours(one, config_of(one), now=self.acts.clock.now(), newest=newest)
+            now = self.acts.experiments.read().experiment
+            if now is not None and now.id == one.id:
+                self._keep_verdict(now)
+            if self._is_behind(one):
+                self._draw(one)
+        except Exception as error:  # noqa: BLE001  whatever it was, it must not stand in the way of what moves traffic
+            said = f"the page or verdict of {one.id} could not be written: {type(error).__name__}: {error}"
+            self.acts.ends.report(said)
+            return (said,)
+        return ()
 
-    def _may_start(self, record: Record, manifest: Manifest, off_policy: OffPolicyVerdict | None) -> str:
-        """The release that is stable now; CannotStart for everything that stands against a start."""
-        one = record.experiment
-        if record.killed:
-            raise CannotStart("experiments are switched off; livefeed promotion resume switches them on")
-        if record.pin:
-            raise CannotStart(f"everybody is pinned to {record.pin}; livefeed promotion pin --off takes it back")
-        if one is not None and one.state.runs:
-            raise CannotStart(f"{one.id} is {one.state}; one canary runs at a time")
-        if off_policy is not None and off_policy.stops:
-            raise CannotStart(f"the log speaks against {manifest.name}: {'; '.join(off_policy.texts)}")
-        control = read_live(self.acts.ends.releases).get(STABLE, "")
-        if control in ("", manifest.name):
-            raise CannotStart(f"{manifest.name} has nothing to be compared with: stable is {control or 'nothing yet'}")
-        return control
-
-    def _planned(self, config: PromotionConfig) -> PromotionConfig:
-        """The dials with planned variances; CannotStart when neither dials nor tables have them."""
-        if config.planned:
-            return config
-        try:
-            found = planned_variances(
-                self.lake, until=self.acts.clock.now(), hours=config.gate.hours, canary_share=config.share,
-                control_share=1.0 - config.share - config.baseline,
-            )  # fmt: skip
-        except (FeaturesError, MonitoringError) as error:
-            raise CannotStart(f"no variance can be planned: {error}") from None
-        least = config.gate.reach * math.sqrt(found["ctr"])
-        self.acts.ends.report(f"after {config.gate.hours} h a lift of {least:.1%} is detectable, as viewers are now")
-        return msgspec.convert(as_record(config) | {"planned": found}, PromotionConfig)
-
-    def _made(self, manifest: Manifest, control: str, config: PromotionConfig) -> Experiment:
-        now, state = self.acts.clock.now(), config.first_state()
-        name = f"{manifest.name}-{utc(now):%Y%m%dT%H%M%S}"
-        made = Experiment(
-            id=name, salt=name, line=manifest.line, release=manifest.name, control_line=_line(control),
-            control_release=control, state=state, arms=config.arms(), baseline="baseline" if config.baseline else "",
-            exposure=config.exposure(state), shadow_share=config.shadow_share, created_at=now, phase_at=now,
-            started_at=started_at(state, config, now=now), config=as_record(config),
-        )  # fmt: skip
-        try:
-            plan_of(msgspec.structs.replace(made, started_at=now))
-        except (MonitoringError, KeyError) as error:
-            raise CannotStart(f"the canary could not be judged as planned: {error}") from None
-        return made
-
-    def _keep(self, one: Experiment, off_policy: OffPolicyVerdict | None) -> None:
+    def _keep_verdict(self, one: Experiment) -> None:
+        """Write down what ended the canary, once."""
         folder = self.folder / one.id
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / PLAN).write_bytes(msgspec.json.format(msgspec.json.encode(one)))
-        if off_policy is not None:
-            (folder / GIVEN).write_bytes(msgspec.json.format(msgspec.json.encode(off_policy)))
+        if one.state.runs or (folder / VERDICT).exists():
+            return
+        end, record = closing(read_log(self.log(one))), read_record(folder)
+        if end is not None and ENDED[end.decision.action] is one.state:
+            write_verdict(folder, end.decision.verdict)
+        elif record is not None and record.verdict.outcome is Outcome.FAIL and one.state is State.ROLLED_BACK:
+            write_verdict(folder, final_verdict(record))
+
+    def _is_behind(self, one: Experiment) -> bool:
+        """Whether something was decided since the page was drawn."""
+        sources = [path for path in (self.log(one), self.folder / one.id / OFF_POLICY) if path.exists()]
+        page = self.page(one)
+        drawn = page.stat().st_mtime_ns if page.exists() else -1
+        return any(path.stat().st_mtime_ns > drawn for path in sources)
 
     def _draw(self, one: Experiment) -> None:
         entries, record = read_log(self.log(one)), read_record(self.folder / one.id)
@@ -370,10 +352,5 @@ class Promotion:
             yield
 
 
-def _line(release: str) -> str:
-    return release.rpartition("-")[0]
-
-
-def _is_canary(one: Experiment, release: str) -> bool:
-    """Whether a release is the canary's, or an increment of it where it has a line of its own."""
-    return release == one.release or (_line(release) == one.line != one.control_line)
+def _hours(seconds: float) -> int:
+    return max(0, int(seconds // HOUR_S))

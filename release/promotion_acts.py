@@ -18,7 +18,8 @@ from registry.experiment import Experiment, Experiments, Record, State, switched
 from registry.manifest import Manifest, read_live, read_manifest
 from registry.verdict import Verdict
 from release.deploy import Promotes, deploy, rollback, withdraw
-from release.errors import NoExperiment
+from release.errors import CannotStart, NoExperiment
+from release.promotion_start import may_run
 from release.proxies import Proxy
 from release.served import ModelServer
 from release.traffic import CANARY, Report, silent
@@ -84,15 +85,24 @@ class Acts:
         return one
 
     def begin(self, candidate: Path, verdict: Verdict, experiment: Experiment, *, why: str) -> None:
-        """Bring the canary into traffic under its label, then let the record assign viewers to it."""
+        """Bring the canary into traffic under its label, then let the record assign viewers to it.
+
+        A switch, a pin or another canary that came while it was loaded wins: CannotStart, and the label is taken away.
+        """
         self.ends.registry.register(candidate, read_manifest(candidate), _figures(candidate))
         deploy(candidate, verdict, label=CANARY, **self.ends.all())
         self.ends.registry.challenge(experiment.line, read_manifest(candidate).version)
 
         def started(record: Record) -> Record:
+            may_run(record)
             return msgspec.structs.replace(record, experiment=experiment)
 
-        self._write(started, f"{experiment.id}: {experiment.release} began as {experiment.state}", why)
+        try:
+            self._write(started, f"{experiment.id}: {experiment.release} began as {experiment.state}", why)
+        except CannotStart:
+            withdraw(CANARY, **self.ends.traffic())
+            self.ends.registry.challenge(experiment.line, None)
+            raise
 
     def go_on(
         self, experiment: Experiment, state: State, *, exposure: float, started_at: float | None, why: str
@@ -105,7 +115,7 @@ class Acts:
         return new
 
     def give_up(self, experiment: Experiment, state: State, *, why: str) -> Experiment:
-        """End a canary that nobody was shown; raises, and can be repeated, when a step fails."""
+        """End a canary that came to no decision; raises, and can be repeated, when a step fails."""
         return self.settle(self._end(experiment, state, why=why))
 
     def conclude(self, experiment: Experiment, decision: Decision) -> Experiment:
@@ -115,12 +125,18 @@ class Acts:
         return self.settle(self._end(experiment, ENDED[decision.action], why=decision.text))
 
     def _promote(self, experiment: Experiment, decision: Decision) -> Experiment:
-        """Stable moves to the canary's release (the champion's alias with it), the record follows, the canary goes."""
+        """Stable moves to the canary's release (the champion's alias with it), the record follows, the canary goes.
+
+        The record has what moves and the way back before anything does: whoever stops it halfway must find both.
+        """
         release, stable = self.canary_release(experiment), read_live(self.ends.releases).get(STABLE, "")
-        way_back = experiment.control_release if stable in ("", release) else stable  # it may have incremented too
+        moved = not stable or experiment.is_canary(stable)
+        way_back = experiment.control_release if moved else stable  # it may have incremented too
+        begun = msgspec.structs.replace(experiment, release=release, control_release=way_back)
+        if begun != experiment:
+            self._replace(experiment, begun, f"{experiment.id}: {release} is to replace {way_back}", decision.text)
         deploy(self.ends.releases / release, decision.verdict, label=STABLE, **self.ends.all())
-        kept = msgspec.structs.replace(experiment, control_release=way_back)
-        return self.settle(self._end(kept, State.PROMOTED, why=decision.text))
+        return self.settle(self._end(begun, State.PROMOTED, why=decision.text))
 
     def stop(self, *, why: str) -> Experiment | None:
         """The kill switch: nobody is in any experiment from now on; then labels follow. None where none ran."""
@@ -147,7 +163,8 @@ class Acts:
         if one is None or one.state is not State.PROMOTED:
             raise NoExperiment("nothing was promoted last; livefeed release rollback puts any release back")
         rollback(one.control_release, label=STABLE, **self.ends.all())
-        new = msgspec.structs.replace(one, state=State.ROLLED_BACK, phase_at=self.clock.now(), read_back="")
+        now = self.clock.now()
+        new = msgspec.structs.replace(one, state=State.ROLLED_BACK, phase_at=now, settled_at=now, read_back="")
         self._replace(one, new, f"{one.id}: taken back, {one.control_release} is stable again", why)
         return new
 
@@ -156,12 +173,12 @@ class Acts:
 
         A promotion that broke off after stable had moved, and was then ended by hand, is taken back here.
         """
-        stable = read_live(self.ends.releases).get(STABLE)
-        if experiment.state is not State.PROMOTED and stable == experiment.release:
+        stable = read_live(self.ends.releases).get(STABLE, "")
+        if experiment.state is not State.PROMOTED and experiment.is_canary(stable):
             rollback(experiment.control_release, label=STABLE, **self.ends.all())
         withdraw(CANARY, **self.ends.traffic())
         self.ends.registry.challenge(experiment.line, None)
-        done = msgspec.structs.replace(experiment, settled=True)
+        done = msgspec.structs.replace(experiment, settled=True, settled_at=self.clock.now())
         self._replace(experiment, done, f"{experiment.id}: labels have followed", "the experiment has ended")
         return done
 
@@ -174,7 +191,7 @@ class Acts:
     def canary_release(self, experiment: Experiment) -> str:
         """The canary's release in traffic now: its line may have incremented since the start."""
         live = read_live(self.ends.releases).get(CANARY, "")
-        return live if live.rpartition("-")[0] == experiment.line else experiment.release
+        return live if experiment.is_canary(live) else experiment.release
 
     def _end(self, experiment: Experiment, state: State, *, why: str) -> Experiment:
         ended = msgspec.structs.replace(

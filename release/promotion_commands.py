@@ -1,7 +1,6 @@
 """`livefeed promotion start | status | history | decide | off-policy | stop | resume | pin | revert | variant`: by hand."""
 
 import getpass
-import json
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -59,6 +58,7 @@ def start(
 ) -> None:
     """Bring a candidate into traffic as canary; times are event time."""
     from registry.verdict import read_verdict
+    from release.promotion_dials import dials_from
 
     gate = {
         "hours": hours, "day_hours": min(24, hours), "max_hours": max(hours, max_hours), "mde": mde, "margin": margin,
@@ -73,7 +73,7 @@ def start(
         folder = candidate if candidate.exists() else settings.releases / candidate.name
         promotion = _promotion(settings, proxy, now)
         one = promotion.start(
-            folder, read_verdict(folder), why=why, config=_config(given, dials), off_policy=_off_policy(off_policy)
+            folder, read_verdict(folder), why=why, config=dials_from(given, dials), off_policy=_off_policy(off_policy)
         )
         _say(f"{one.id} is {one.state}: {_shares(one)}")
 
@@ -221,10 +221,11 @@ def variant(
     formula: Annotated[str, typer.Option(help='The formula as JSON, such as {"click": 1, "like": 3}.')],
 ) -> None:
     """Make a candidate of the same models with another formula, for a canary of the formula; prints its folder."""
+    from release.promotion_dials import to_object
     from release.variant import make_variant
 
     def work(settings: Settings) -> None:
-        body = _json(formula, what="--formula")
+        body = to_object(formula, what="--formula")
         _say(str(make_variant(settings.releases / release, line=line, formula=body, into=settings.var / "candidates")))
 
     _or_sentence(work)
@@ -241,20 +242,6 @@ def _promotion(settings: Settings, proxies: list[str] | None, now: datetime | No
     )  # fmt: skip
 
 
-def _config(given: dict[str, Any], dials: Path | None) -> Any:
-    import msgspec
-
-    from release.errors import CannotStart
-    from release.promotion_plan import PromotionConfig
-
-    more = _json(dials.read_text(encoding="utf-8"), what=str(dials)) if dials is not None else {}
-    merged = given | more | {"gate": given["gate"] | more.get("gate", {})}
-    try:
-        return msgspec.convert(merged, PromotionConfig)
-    except msgspec.ValidationError as error:
-        raise CannotStart(f"the dials cannot be read: {error}") from None
-
-
 def _off_policy(path: Path | None) -> Any:
     import msgspec
 
@@ -267,18 +254,6 @@ def _off_policy(path: Path | None) -> Any:
         return msgspec.json.decode(path.read_bytes(), type=OffPolicyVerdict)
     except (OSError, msgspec.MsgspecError) as error:
         raise CannotStart(f"the off-policy verdict {path} cannot be read: {error}") from None
-
-
-def _json(text: str, *, what: str) -> dict[str, Any]:
-    from release.errors import CannotStart
-
-    try:
-        body = json.loads(text)
-    except ValueError as error:
-        raise CannotStart(f"{what} cannot be read: {error}") from None
-    if not isinstance(body, dict):
-        raise CannotStart(f"{what} is no JSON object")
-    return body
 
 
 def _rows(one: "Experiment | None") -> list[tuple[str, str]]:

@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 
-from monitoring.canary_plan import HOUR_S, CanaryConfig, ExperimentPlan, standard_metrics
+from monitoring.canary_plan import HOUR_S, STANDARD, CanaryConfig, ExperimentPlan, standard_metrics
 from monitoring.off_policy_gate import OffPolicyConfig
-from registry.experiment import ArmShare, Experiment, Record, State
+from monitoring.off_policy_lake import WINDOW_S
+from registry.experiment import ArmShare, Experiment, State
 from release.errors import CannotStart
 from release.traffic import CANARY
 from serving.feed import STABLE
@@ -53,6 +54,15 @@ class PromotionConfig:
         )  # fmt: skip
         if not all(math.isfinite(one) and one >= 0 for one in times):
             raise CannotStart(f"durations {times} of a promotion are not allowed: each 0 or more")
+        if not 0 <= self.answered_share <= 1:
+            raise CannotStart(f"answered_share {self.answered_share} of a promotion is not allowed: 0 to 1")
+        if not set(self.segments) <= set(SEGMENTS):
+            raise CannotStart(f"segments {self.segments} of a promotion are not allowed: any of {', '.join(SEGMENTS)}")
+        metrics = [name for name, *_ in STANDARD]
+        if self.planned and (set(self.planned) != set(metrics) or not all(map(_varies, self.planned.values()))):
+            raise CannotStart(
+                f"planned variances {self.planned} are not allowed: a number above 0 for each of {', '.join(metrics)}"
+            )
 
     def arms(self) -> tuple[ArmShare, ...]:
         """The arms at full exposure; control is the rest."""
@@ -73,21 +83,44 @@ class PromotionConfig:
         return self.ramp_share / self.share if state is State.RAMP else 1.0
 
 
+def _varies(variance: float) -> bool:
+    return math.isfinite(variance) and variance > 0
+
+
 def started_at(state: State, config: PromotionConfig, *, now: float) -> float | None:
     """When hour 1 begins if the experiment comes into `state` now; None before the canary has its whole share."""
     return now + config.settle_s if state is State.CANARY else None
 
 
+def phase_end(experiment: Experiment, config: PromotionConfig) -> float | None:
+    """The event time up to which the log must be stored before the phase is left; None for a state the clock does not end.
+
+    Of the shadow that is when its last places have their labels.
+    """
+    match experiment.state:
+        case State.SHADOW:
+            return experiment.phase_at + config.shadow_hours * HOUR_S + WINDOW_S
+        case State.RAMP:
+            return experiment.phase_at + config.ramp_hours * HOUR_S
+        case _:
+            return None
+
+
 def due_phase(experiment: Experiment, config: PromotionConfig, *, now: float) -> State | None:
-    """The state to go on to, None while this one lasts."""
-    past = overdue_hours(experiment, config, now=now)
-    return config.after(experiment.state) if past is not None and past >= 0 else None
+    """The state to go on to, None while this one lasts or what ends it cannot be stored yet."""
+    end = phase_end(experiment, config)
+    return config.after(experiment.state) if end is not None and now >= end + config.settle_s else None
 
 
-def overdue_hours(experiment: Experiment, config: PromotionConfig, *, now: float) -> float | None:
-    """Hours since the phase should have ended, below 0 before that; None for a state that the clock does not end."""
-    lasts = {State.SHADOW: config.shadow_hours, State.RAMP: config.ramp_hours}.get(experiment.state)
-    return None if lasts is None else (now - experiment.phase_at - lasts * HOUR_S) / HOUR_S
+def overdue_hours(experiment: Experiment, config: PromotionConfig, *, now: float) -> float:
+    """Hours since the phase could have been left, 0 before that and for a state that the clock does not end."""
+    end = phase_end(experiment, config)
+    return 0.0 if end is None else max(0.0, (now - end - config.settle_s) / HOUR_S)
+
+
+def patience_hours(experiment: Experiment, config: PromotionConfig) -> float:
+    """How many hours a phase may be overdue before the canary ends in it."""
+    return config.shadow_patience_hours if experiment.state is State.SHADOW else float(config.gate.max_hours)
 
 
 def complete_hours(experiment: Experiment, config: PromotionConfig, *, now: float, newest: float | None) -> int:
@@ -108,7 +141,8 @@ def plan_of(experiment: Experiment) -> ExperimentPlan:
     config = config_of(experiment)
     assert experiment.started_at is not None  # callers look at complete hours, of which there are none before
     return ExperimentPlan(
-        id=experiment.id, line=experiment.line, started_at=experiment.started_at,
+        id=experiment.id, line=experiment.line, release=experiment.release, control_line=experiment.control_line,
+        started_at=experiment.started_at,
         weights={arm.name: arm.share for arm in experiment.arms}, metrics=standard_metrics(config.planned),
         canary=experiment.canary, control=experiment.control, baseline=experiment.baseline, segments=config.segments,
         config=config.gate,
@@ -123,15 +157,3 @@ def config_of(experiment: Experiment) -> PromotionConfig:
 def as_record(config: PromotionConfig) -> dict[str, Any]:
     """The dials as the record carries them: as they come back from JSON."""
     return dict(msgspec.json.decode(msgspec.json.encode(config)))
-
-
-def barred(record: Record, line: str) -> str:
-    """Why a release of the line must not be deployed as stable without a promotion; "" when nothing stands against it."""
-    one = record.experiment
-    if one is None or line not in (one.line, one.control_line):
-        return ""
-    if one.state.runs and one.line == one.control_line:
-        return f"{one.id} is {one.state}: stable must not change under a canary of its own line"
-    if line == one.line != one.control_line and one.state is not State.PROMOTED:
-        return f"line {line} is {one.state} in {one.id}: it comes to stable by a promotion alone"
-    return ""

@@ -6,10 +6,11 @@ from typing import Protocol
 
 import httpx
 
-from release.errors import NotUsed
+from release.errors import NoAnswer, NotUsed
 
 EVERY_S = 0.1
 TIMEOUT_S = 2.0
+NOT_THERE = "is not there"
 
 
 class Proxy(Protocol):
@@ -21,7 +22,7 @@ class Proxy(Protocol):
         ...
 
     def in_use(self) -> Mapping[str, str] | None:
-        """The release by label; None when no proxy is there."""
+        """The release by label; None when no proxy is there, NoAnswer when one is and does not say."""
         ...
 
 
@@ -33,7 +34,7 @@ class AdminProxy:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def in_use(self) -> Mapping[str, str] | None:
-        """The release by label, empty when it does not say in time; None when nothing listens."""
+        """The release by label, NoAnswer when it does not say in time; None when nothing listens."""
         try:
             answer = httpx.get(f"{self.address}/admin/versions", headers=self._headers, timeout=TIMEOUT_S)
             answer.raise_for_status()
@@ -48,22 +49,36 @@ class AdminProxy:
             raise NotUsed(
                 f"the proxy at {self.address} does not say what it uses: {error.response.text[:200]}"
             ) from None
-        except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError):
-            return {}
+        except (httpx.HTTPError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise NoAnswer(
+                f"the proxy at {self.address} does not say what it uses: {type(error).__name__}: {error}"
+            ) from None
 
 
 def wait_until_used(
     proxies: Sequence[Proxy], label: str, name: str | None, *, wait_s: float, report: Callable[[str], None]
 ) -> None:
-    """Wait until every proxy has the release under the label (None: none); one that is not there reads it when it starts."""
+    """Wait until every proxy has the release under the label (None: none); one that is not there reads it when it starts.
+
+    One that does not say what it has is no proof of anything, of an empty label neither.
+    """
     deadline = time.monotonic() + wait_s
     for proxy in proxies:
-        while (held := proxy.in_use()) is not None and held.get(label) != name:
+        while (seen := _seen(proxy, label)) not in (_has(name, label), NOT_THERE):
             if time.monotonic() > deadline:
-                raise NotUsed(
-                    f"the proxy at {proxy.address} still has {held.get(label, 'nothing')} as {label} after {wait_s:g} s, "
-                    f"not {name or 'nothing'}"
-                )
+                raise NotUsed(f"the proxy at {proxy.address} still {seen} after {wait_s:g} s, not {name or 'nothing'}")
             time.sleep(EVERY_S)
-        said = "is not there" if held is None else f"has {name or 'nothing'} as {label}"
-        report(f"the proxy at {proxy.address} {said}")
+        report(f"the proxy at {proxy.address} {seen}")
+
+
+def _seen(proxy: Proxy, label: str) -> str:
+    """What is seen of a proxy, in words that are equal for what counts alike."""
+    try:
+        held = proxy.in_use()
+    except NoAnswer:
+        return f"does not say what it has as {label}"
+    return NOT_THERE if held is None else _has(held.get(label), label)
+
+
+def _has(name: str | None, label: str) -> str:
+    return f"has {name or 'nothing'} as {label}"

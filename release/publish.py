@@ -19,7 +19,7 @@ from release.warmup import SAVED_MODEL, write_warmup
 from serving.errors import BadQuery, ReleaseRefused
 from serving.index import Matrix
 from serving.index_file import CARD, IndexDials, make_index, write_index
-from serving.release_store import LoadedRelease, load_release
+from serving.release_store import UNREADABLE, LoadedRelease, load_release
 
 QUERIES = 1_000  # stand-ins for viewers, where the candidate brings no viewers' embeddings
 
@@ -72,11 +72,14 @@ def _indexed(release: Path) -> None:
     folder = release / INDEX_FOLDER
     if (folder / CARD).is_file():
         return
-    with np.load(release / INDEX, allow_pickle=False) as body:
-        embeddings = np.ascontiguousarray(body["embeddings"], np.float32)
-        queries = (
-            np.ascontiguousarray(body["queries"], np.float32) if "queries" in body.files else _stand_ins(embeddings)
-        )
+    try:
+        with np.load(release / INDEX, allow_pickle=False) as body:
+            embeddings = np.ascontiguousarray(body["embeddings"], np.float32)
+            queries = (
+                np.ascontiguousarray(body["queries"], np.float32) if "queries" in body.files else _stand_ins(embeddings)
+            )
+    except UNREADABLE as error:
+        raise BadCandidate(f"item index {release / INDEX} cannot be read: {error}") from None
     try:
         index, card = make_index(embeddings, queries, IndexDials())
     except BadQuery as error:
@@ -111,7 +114,10 @@ def _refuse_foreign(place: Path, source: Path) -> None:
 
 
 def _copy(source: Path, target: Path, *, finish: Callable[[Path], None]) -> None:
-    """Copy a folder under a name nobody reads (not a number, hidden), finish it, then rename; nothing where the target is."""
+    """Copy a folder under a name nobody reads (not a number, hidden), finish it, then rename; nothing where the target is.
+
+    It is on the disk before it has its name: a machine that loses power must not leave half of one under it.
+    """
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -120,8 +126,20 @@ def _copy(source: Path, target: Path, *, finish: Callable[[Path], None]) -> None
     try:
         shutil.copytree(source, draft)
         finish(draft)
+        for path in (*draft.rglob("*"), draft):
+            _keep(path)
         draft.rename(target)
+        _keep(target.parent)
     except OSError as error:
         raise CannotPublish(f"{source} could not be copied to {target}: {error}") from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _keep(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    held = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(held)
+    finally:
+        os.close(held)

@@ -3,7 +3,8 @@
     make_variant(var / "releases" / "demo-7", line="demo-likes", formula={"click": 1.0, "like": 3.0}, into=var / "candidates")
 
 The variant is a line of its own (verdict and audit attach to a line), with the models' version: `demo-likes-7`. Its large
-files are hard links where the disk allows it, and publishing finds the models where they are.
+files are hard links where the disk allows it, and publishing finds the models where they are. Its parent's verdict is not its
+own: where the models passed, the variant's says just that, which is enough for a canary and never for stable.
 """
 
 import os
@@ -14,9 +15,10 @@ from typing import Any
 
 import msgspec
 
-from registry.errors import BadFormula
+from registry.errors import BadFormula, BadVerdict
 from registry.formula import parse
 from registry.manifest import read_manifest, write_manifest
+from registry.verdict import VERDICT, Reason, Verdict, read_verdict, write_verdict
 from release.errors import BadCandidate
 from release.publish import check
 
@@ -51,8 +53,23 @@ def make_variant(release: Path, *, line: str, formula: Mapping[str, Any], into: 
     shutil.rmtree(draft, ignore_errors=True)
     shutil.copytree(release, draft, copy_function=_link)
     write_manifest(draft, made)
+    _judge_models(release, draft)
     draft.rename(target)
     return target
+
+
+def _judge_models(release: Path, draft: Path) -> None:
+    """Leave the variant a verdict on its models where the release passed, and none where it did not."""
+    (draft / VERDICT).unlink(missing_ok=True)
+    try:
+        parent = read_verdict(release)
+    except BadVerdict:
+        return
+    if parent.passed:
+        write_verdict(
+            draft,
+            Verdict(outcome=parent.outcome, reasons=(Reason.MODELS_PASSED,), decided_at=parent.decided_at),
+        )
 
 
 def _link(source: str, target: str) -> None:

@@ -39,9 +39,10 @@ def _serve(settings: Settings) -> int:
     from features.garbage import seldom_pass_over_everything
     from serving.admin import LogLevel
     from serving.errors import ServingError
-    from serving.processes import limit_threads, log_json
+    from serving.processes import allow_files, limit_threads, log_json
 
     limit_threads()
+    allow_files()
     level = LogLevel()
     log_json()
     structlog.configure(processors=[level, *structlog.get_config()["processors"]])

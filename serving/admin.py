@@ -90,7 +90,7 @@ class AdministrationOf:
     def reload_release(self) -> str:
         """Look for a new release now; AdminRefused when it cannot be loaded."""
         background = self._parts.background
-        background.embed()
+        background.reload()
         if background.releases.refused:
             raise AdminRefused(f"the release was not taken: {background.releases.refused}")
         return background.retrieval.release.name if background.retrieval else "none"

@@ -75,16 +75,17 @@ class Assignment:
         return one
 
     def poll(self) -> None:
-        """Read the record again if it was replaced."""
+        """Read the record again if it was replaced, or could not be read the last time: it may hold a kill switch."""
         stamp = _stamp(self._releases / EXPERIMENTS)
-        if stamp == self._stamp:
+        if stamp == self._stamp and not self.refused:
             return
         try:
             self.record, self.refused = read_record(self._releases), ""
             self._report(f"experiments: {_said(self.record)}")
-        except BadExperiment as error:
-            self.refused = str(error)
-            self._report(f"experiments: {error}; version {self.record.version} stays in force")
+        except (BadExperiment, OSError) as error:
+            if self.refused != str(error):
+                self.refused = str(error)
+                self._report(f"experiments: {error}; version {self.record.version} stays in force")
         self._stamp = stamp
 
     def status(self) -> Mapping[str, Any]:

@@ -83,12 +83,14 @@ class Attempt:
     shares_fate: ClassVar[bool] = True  # whether a two-tower that does not answer counts against the ranker too
     view: CatalogueView = field(init=False)
     retrieval: Retrieval | None = field(init=False)
+    label: str = field(init=False)  # of the release that answers: the arm's, or stable where that is not loaded
 
     def __post_init__(self) -> None:
         """One view and one release from start to end."""
         self.view = self.parts.catalogue.view
         held = self.parts.background.retrievals
-        self.retrieval = held.get(self.arm.label) or held.get(STABLE)  # impressions name the release that answered
+        self.label = self.arm.label if self.arm.label in held else STABLE
+        self.retrieval = held.get(self.label)  # impressions name the release that answered
 
     def spent_s(self) -> float:
         """Wall seconds since the start."""
@@ -131,7 +133,7 @@ class Attempt:
         if MODEL_UNAVAILABLE in self.degraded:
             return None
         without = MODEL_UNAVAILABLE if name == RANKER else INDEX_UNAVAILABLE
-        breaker = self.parts.model_breakers.of(self.arm.label, name)
+        breaker = self.parts.model_breakers.of(self.label, name)
         if within_s < self.parts.config.deadlines.least_s:
             self.parts.metrics.late.labels(name).inc()
             self.degraded[without] = f"the request had no time left to ask {name}"
@@ -151,7 +153,7 @@ class Attempt:
 
     def _gone(self, name: str, trouble: str, without: str) -> None:
         """A model did not answer; the ranker, on the same server, is then not waited for as well."""
-        breakers, label = self.parts.model_breakers, self.arm.label
+        breakers, label = self.parts.model_breakers, self.label
         breakers.of(label, name).failed(trouble)
         if name == TWO_TOWER and self.shares_fate:
             breakers.of(label, RANKER).failed(trouble)

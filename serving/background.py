@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from events.clock import Clock
 from features.errors import StoreUnavailable
-from serving.catalogue import Catalogue
+from serving.catalogue import Catalogue, CatalogueView
+from serving.errors import ReleaseRefused
 from serving.feed import STABLE
 from serving.metrics import Metrics
 from serving.models import Models
-from serving.release_store import ReleaseStore
+from serving.release_store import RETRY_S, LoadedRelease, ReleaseStore
 from serving.retrieval import Embedder, Retrieval
 
 # Wall seconds between two looks. A room must be recommendable, and a closed one gone, within a second, of which the
@@ -39,6 +40,7 @@ class Background:
         self.releases = releases
         self._models = models
         self._embedders: dict[str, Embedder] = {}  # by name of the release
+        self._failed: dict[str, tuple[str, float]] = {}  # why a release cannot be used, and when it is tried again
         self._clock = clock
         self._metrics = metrics
         self._report = report
@@ -57,8 +59,9 @@ class Background:
         self.model_trouble = ""
 
     def start(self) -> None:
-        """One tick now, the rest from the threads."""
-        self.tick()
+        """One tick now, as far as it goes, the rest from the threads."""
+        for step in (self.watch, self.follow, self.embed):
+            self._try(step)
         for thread in self._threads:
             thread.start()
 
@@ -73,11 +76,14 @@ class Background:
         took = 0.0
         while not self._stop.wait(max(every_s - took, min(took, every_s))):  # requests get at least half of the time
             begun = time.monotonic()
-            try:
-                step()
-            except Exception as failure:  # noqa: BLE001  the thread's outermost boundary: without it nothing is followed
-                self._report(f"{step.__name__}: {failure!r}")
+            self._try(step)
             took = time.monotonic() - begun
+
+    def _try(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as failure:  # noqa: BLE001  the thread's outermost boundary: without it nothing is followed
+            self._report(f"{step.__name__}: {failure!r}")
 
     def tick(self) -> None:
         """Every step, once."""
@@ -103,7 +109,11 @@ class Background:
             self.store_trouble = "" if self._catalogue.view.loaded else LOADING
         except StoreUnavailable as error:
             self.store_trouble = str(error)
+        except Exception as failure:
+            self.store_trouble = f"the catalogue cannot follow the store: {failure!r}"
+            raise
         self._say("store", self.store_trouble)
+        self._say("records", self._catalogue.records.trouble, over="all can be read again")
         view = self._catalogue.view
         self._metrics.items.set(len(view.items))
         if view.loaded:
@@ -119,28 +129,57 @@ class Background:
         with self._embedding:
             self._embed()
 
+    def reload(self) -> None:
+        """Follow live.json now, and try what was refused without waiting."""
+        with self._embedding:
+            self._failed.clear()
+            self.releases.look_again()
+            self._embed()
+
     def _embed(self) -> None:
         releases, view = self.releases.poll(), self._catalogue.view
         named = {label: release.name for label, release in releases.items()}
         built_from = (named, view.shape, view.rooms, view.newest)
-        if built_from != self._embedded or self.model_trouble:
+        if built_from != self._embedded or self.model_trouble or self.releases.unusable:
             held = {release.name: release for release in releases.values()}
-            for name, release in held.items():
-                if name not in self._embedders:
-                    self._embedders[name] = Embedder(self._models, release, self._catalogue)
-            now = self._clock.now()
-            built = {name: self._embedders[name].build(view, now=now) for name in held}
-            self.retrievals = {label: built[name] for label, name in named.items()}
+            built = {name: made for name, one in held.items() if (made := self._build(one, view)) is not None}
+            of_label = {label: built.get(name) or self._still(label, view) for label, name in named.items()}
+            self._failed = {name: failed for name, failed in self._failed.items() if name in held}
+            self.releases.unusable = {name: why for name, (why, _) in self._failed.items()}
+            self.retrievals = {label: made for label, made in of_label.items() if made is not None}
             for label, retrieval in self.retrievals.items():
                 self._metrics.added.labels(label).set(len(retrieval.media.added))
             self._say("index", _crowded(built.values()), over="holds all but a few again")
-            for name in [one for one in self._embedders if one not in held]:
+            in_use = {retrieval.release.name for retrieval in self.retrievals.values()} | held.keys()
+            for name in [one for one in self._embedders if one not in in_use]:
                 self._embedders.pop(name).close()
             self.model_trouble = next((one.trouble for one in self._embedders.values() if one.trouble), "")
             self._embedded = () if self.model_trouble else built_from
         self._say("embeddings", self.model_trouble)
+        self._say("releases", "; ".join(self.releases.unusable.values()), over="all are used")
         stable = releases.get(STABLE)
         self._metrics.version.set(0 if stable is None else stable.manifest.version)
+
+    def _still(self, label: str, view: CatalogueView) -> Retrieval | None:
+        """What the label had, brought up to date."""
+        old = self.retrievals.get(label)
+        return None if old is None else self._build(old.release, view) or old
+
+    def _build(self, release: LoadedRelease, view: CatalogueView) -> Retrieval | None:
+        """What recall needs of a release; None where it cannot be had, which holds up no other release."""
+        name = release.name
+        if name in self._failed and time.monotonic() < self._failed[name][1]:
+            return None
+        try:
+            if name not in self._embedders:
+                self._embedders[name] = Embedder(self._models, release, self._catalogue)
+            made = self._embedders[name].build(view, now=self._clock.now())
+        except Exception as failure:  # noqa: BLE001  whatever is wrong with one release
+            said = str(failure) if isinstance(failure, ReleaseRefused) else repr(failure)
+            self._failed[name] = (f"release {name} cannot be used: {said}", time.monotonic() + RETRY_S)
+            return None
+        self._failed.pop(name, None)
+        return made
 
     def _say(self, about: str, trouble: str, *, over: str = "answers again") -> None:
         """Report a trouble when it begins and when it is over."""

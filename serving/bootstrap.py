@@ -41,35 +41,62 @@ def explore(
 ) -> list[Draw]:  # fmt: skip
     """The page with each place, drawn for or left as it was; a page that is short is filled by draws up to `limit`.
 
-    Draws are without replacement among what the page does not show, uniform within rooms and within media, so an item has the
-    same odds at every drawn place: the kind's probability over the number of its kind.
+    Draws are without replacement among what the page does not show, uniform within rooms and within media. So an item's odds
+    are the same at every drawn place while neither kind can have run out: the kind's probability over the number of its kind.
+    Where one can, they are less by how probable that is; None where the page may then have become shorter before that place.
     """
     rows = np.setdiff1d(eligible, [draw.row for draw in page])
     live = columns.kind(rows) == LIVE
-    pools = {True: _Deck(rows[live], dice), False: _Deck(rows[~live], dice)}
-    odds = {True: config.live / max(pools[True].size, 1), False: (1.0 - config.live) / max(pools[False].size, 1)}
+    shares = {True: config.live, False: 1.0 - config.live}
+    decks = {kind: _Deck(rows[live == kind], share, dice) for kind, share in shares.items()}
+    small = {kind: deck for kind, deck in decks.items() if deck.size < limit}  # may run out
     out: list[Draw] = []
+    shifted = False  # whether a place before may have stayed empty
     for place in range(limit):
         kept = page[place] if place < len(page) else None
-        if kept is not None and dice.random() >= config.share:
-            out.append(kept._replace(propensity=(kept.propensity or 1.0) * (1.0 - config.share)))
+        share = 1.0 if kept is None else config.share
+        empty = {kind: deck.may_be_empty for kind, deck in small.items()}
+        dry = sum(shares[kind] * chance for kind, chance in empty.items())
+        shifted |= kept is None and dry > 0.0
+        for deck in small.values():
+            deck.may_have_been_drawn(share)
+        stays = None
+        if kept is not None and kept.propensity is not None:
+            stays = min(kept.propensity * (1.0 - share + share * dry), 1.0)  # rounding must not pass it
+        if kept is not None and dice.random() >= share:
+            out.append(kept._replace(propensity=stays))
             continue
         kind = dice.random() < config.live
-        drawn = pools[kind].draw()
+        drawn = decks[kind].draw()
         if drawn is not None:
-            share = config.share if kept is not None else 1.0
-            out.append(Draw(drawn, EXPLORE, None, share * odds[kind]))
+            odds = share * shares[kind] * (1.0 - empty.get(kind, 0.0)) / decks[kind].size
+            out.append(Draw(drawn, EXPLORE, None, None if shifted else odds))
         elif kept is not None:
-            out.append(kept._replace(propensity=None))
+            out.append(kept._replace(propensity=stays))
     return out
 
 
 class _Deck:
     """Rows drawn without replacement: a shuffle of which only what is drawn is done (Fisher and Yates)."""
 
-    def __init__(self, rows: Rows, dice: random.Random) -> None:
+    def __init__(self, rows: Rows, share: float, dice: random.Random) -> None:
         self._rows, self._dice, self._moved = rows, dice, dict[int, int]()
         self.size, self._left = len(rows), len(rows)
+        self.share = share  # probability that a drawn place is of this kind
+        self._asked = 0  # places so far, each of which may have drawn
+        self._drawn = np.eye(1, self.size)[0]  # how probable it is that so many were drawn, while some are left
+
+    @property
+    def may_be_empty(self) -> float:
+        """How probable it is that none is left; exactly 0 where no dice could have drawn them all."""
+        return 1.0 - float(self._drawn.sum()) if self.share and self._asked >= self.size else 0.0
+
+    def may_have_been_drawn(self, share: float) -> None:
+        """One more place is drawn with that probability, from this deck or the other."""
+        self._asked += 1
+        more = self._drawn * (share * self.share)
+        self._drawn -= more
+        self._drawn[1:] += more[:-1]
 
     def draw(self) -> int | None:
         """The next row; None when there are no more."""

@@ -15,14 +15,13 @@ from serving.filters import Eligibility
 from serving.item_columns import Rows
 from serving.models import Matrix
 from serving.retrieval import NO_ROWS, Retrieval
-from serving.sides import Pool, Viewer, maker_rows
+from serving.sides import RECENT, Pool, Viewer, maker_rows
 
 # In the order they are asked: what names a candidate first is its source. `explore` is drawn, not recalled.
 SOURCES = (
     "followed", "repeat", "live", "similar_host", "similar", "neighbour", "two_tower", "fresh", "trending", "explore",
 )  # fmt: skip
 CODE = {source: number for number, source in enumerate(SOURCES)}
-RECENT = 10  # things the viewer spoke for lately from which neighbours start
 
 
 @dataclass(frozen=True)
@@ -53,16 +52,24 @@ def recall(query: Query, view: CatalogueView, retrieval: Retrieval | None, rules
     """At most `quotas.total` eligible candidates; without a retrieval or an embedding only the sources that need neither."""
     named = list(_sources(query, view, retrieval, rules, quotas))
     rows = np.concatenate([rows for _, rows, _ in named])
-    codes = np.repeat(np.array([CODE[source] for source, _, _ in named], np.int8), [len(rows) for _, rows, _ in named])
-    fine = rules.admit(rows)
-    rows, codes = rows[fine], codes[fine]
-    _, first = np.unique(rows, return_index=True)
-    first.sort()
-    rows, codes = rows[first], codes[first]
-    kept = np.concatenate([np.flatnonzero(codes == CODE[source])[:quota] for source, _, quota in named])
-    kept = kept[: quotas.total]
-    rows = rows[kept]
-    return Pool(rows, codes[kept], view.table.makers(rows), view.columns.kind(rows))
+    order = np.repeat(np.arange(len(named)), [len(rows) for _, rows, _ in named])
+    fine = np.flatnonzero(rules.admit(rows))
+    first = fine[firsts(rows[fine])]
+    rows, order = rows[first], order[first]
+    # A candidate's place among those of its source: they stand together, in the order the sources were asked.
+    place = np.arange(len(order)) - np.searchsorted(order, np.arange(len(named)))[order]
+    kept = np.flatnonzero(place < np.array([quota for _, _, quota in named])[order])[: quotas.total]
+    rows, codes = rows[kept], np.array([CODE[source] for source, _, _ in named], np.int8)[order[kept]]
+    return Pool(rows, codes, view.table.makers(rows), view.columns.kind(rows))
+
+
+def firsts(rows: Rows) -> Rows:
+    """Places at which a row stands for the first time, ascending; np.unique sorts stably, which takes four times as long."""
+    bits = len(rows).bit_length()
+    places = np.sort(rows << bits | np.arange(len(rows)))
+    new = np.ones(len(rows), np.bool_)
+    np.not_equal(places[1:] >> bits, places[:-1] >> bits, out=new[1:])
+    return np.sort(places[new] & ((1 << bits) - 1))
 
 
 def _sources(
@@ -85,8 +92,9 @@ def _sources(
 
 
 def _met_hosts(query: Query, view: CatalogueView, quotas: Quotas) -> Iterator[tuple[str, Rows, int]]:
-    yield "followed", view.rooms_of(maker_rows(query.viewer.values["follows"], view)), quotas.followed
-    yield "repeat", view.rooms_of(maker_rows(query.viewer.pairs, view)), quotas.repeat
+    met = query.viewer.met(view)
+    yield "followed", view.rooms_of(met.follows), quotas.followed
+    yield "repeat", view.rooms_of(np.fromiter(met.paired, np.intp, len(met.paired))), quotas.repeat
 
 
 def _by_release(
@@ -106,8 +114,7 @@ def _by_release(
     near = None if context is None else retrieval.embedding_of(context)
     if near is not None:
         yield "similar", retrieval.nearest_media(near, quotas.similar + spare, wanted), quotas.similar
-    row_of = view.table.row_of
-    seeds = [row for one in query.viewer.values["recent_positive"][:RECENT] if (row := row_of.get(one)) is not None]
+    seeds = query.viewer.met(view).positive.tolist()
     yield "neighbour", retrieval.neighbours_of([*seeds, *([] if context is None else [context])]), quotas.neighbour
     if viewer is None:
         return

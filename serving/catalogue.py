@@ -29,6 +29,7 @@ from serving.item_columns import ItemColumns, Rows
 from serving.item_table import ItemTable
 from serving.learner import Learner
 from serving.newest import Newest
+from serving.records import Records
 from serving.trend import NO_TREND, Trend
 from serving.words import Words
 
@@ -141,9 +142,12 @@ class CatalogueView:
         if not len(hosts) or not len(self.live):
             return self.live[:0]
         ordered, rooms = self._by_host
-        wanted = np.unique(hosts)
-        begin, end = (np.searchsorted(ordered, wanted, side) for side in ("left", "right"))
-        return np.concatenate([rooms[first:last] for first, last in zip(begin, end, strict=True)])
+        wanted = np.sort(hosts)
+        begin, end = ordered.searchsorted(wanted), ordered.searchsorted(wanted, "right")
+        begin[1:][wanted[1:] == wanted[:-1]] = len(ordered)  # a host that is named twice
+        live = np.flatnonzero(begin < end)
+        pieces = [rooms[first:last] for first, last in zip(begin[live].tolist(), end[live].tolist(), strict=True)]
+        return np.concatenate(pieces) if pieces else rooms[:0]
 
     @cached_property
     def _by_host(self) -> tuple[Rows, Rows]:
@@ -156,11 +160,11 @@ class CatalogueView:
         item = self.items.get(item_id)
         return None if item is None else item.held.state
 
-    def is_fresh(self, now: float) -> bool:
+    def is_fresh(self, now: float, within_s: float = FRESH_S) -> bool:
         """Whether it is as good as another look at the store."""
-        if self.as_of is None or not abs(now - self.as_of) <= FRESH_S:
+        if self.as_of is None or not abs(now - self.as_of) <= within_s:
             return False
-        return time.monotonic() - self.refreshed <= FRESH_S
+        return time.monotonic() - self.refreshed <= within_s
 
     def ended(self, rooms: Sequence["Item"], now: float) -> set[str]:
         """Ids of those rooms that are not live, as far as is known here."""
@@ -180,6 +184,7 @@ class Catalogue:
 
     def __init__(self, store: OnlineStore, *, patient: OnlineStore | None = None) -> None:
         self._store = patient or store  # what `refresh` reads from
+        self.records = Records(self._store, self._forget)
         self._quick = store  # what a request reads from
         self._items: dict[str, Item] = {}
         self._creators: dict[str, Mapping[str, Any]] = {}
@@ -195,7 +200,7 @@ class Catalogue:
         self._table.new_creator = self._tell_of_creator
         self._listed: frozenset[str] = frozenset()
         self._trends_read = (-math.inf, -math.inf)  # monotonic seconds, event time
-        self.words = Words(lambda key: self.view.words(key), store)
+        self.words = Words(lambda: self.view.words, store)
 
     def refresh(self, now: float) -> None:
         """Bring the view up to date; StoreUnavailable leaves the last one, which may already hold newer items."""
@@ -232,7 +237,7 @@ class Catalogue:
 
     def _follow(self, now: float) -> None:
         """Read what was announced since the last time, or begin to read everything where that is not known."""
-        changed = None if self._cursor is None else self._store.changed(self._cursor)
+        changed = None if self._cursor is None else self.records.changed(self._cursor)
         if changed is None:
             cursor = self._store.cursor()  # before the listing: what comes in between is announced after it
             self._whole = Whole(self._store.ids(Entity.ITEM))
@@ -263,24 +268,29 @@ class Catalogue:
 
     def _read_items(self, ids: Sequence[str], now: float, *, whole: bool = False) -> None:
         """Read items into the catalogue, first their creators: those not held, in a whole read those it has not read yet."""
+        read, attempt = self.records.states, self.records.attempt
         for start in range(0, len(ids), BATCH):
             batch = ids[start : start + BATCH]
-            states = self._store.read(Entity.ITEM, batch)
-            items = [Item.of(one, state, self._warm) for one, state in zip(batch, states, strict=True)]
+            states = dict(read(Entity.ITEM, batch))
+            made = [attempt(Entity.ITEM, one, Item.of, one, state, self._warm) for one, state in states.items()]
+            items = [item for item in made if item is not None]
             had = self._whole.creators if whole else self._creators
             makers = dict.fromkeys(item.creator_id for item in items if item.shown and item.creator_id not in had)
             self._read_creators(list(makers), now)
-            for item, state in zip(items, states, strict=True):
-                self._put(item, state, now)
+            for item in items:
+                attempt(Entity.ITEM, item.item_id, self._put, item, states[item.item_id], now)
 
     def _read_creators(self, ids: Sequence[str], now: float) -> None:
         for start in range(0, len(ids), BATCH):
             batch = ids[start : start + BATCH]
-            for one, state in zip(batch, self._store.read(Entity.CREATOR, batch), strict=True):
-                self._table.put_creator(one, state, now)
-                self._creators[one] = words_of({}, state)
-                if self._whole.left:
-                    self._whole.creators.add(one)
+            for one, state in self.records.states(Entity.CREATOR, batch):
+                self.records.attempt(Entity.CREATOR, one, self._put_creator, one, state, now)
+
+    def _put_creator(self, one: str, state: EntityState, now: float) -> None:
+        self._table.put_creator(one, state, now)
+        self._creators[one] = words_of({}, state)
+        if self._whole.left:
+            self._whole.creators.add(one)
 
     def _put(self, item: Item, state: EntityState, now: float) -> None:
         """Hold an item that may be shown; anything else is not kept."""
@@ -312,6 +322,13 @@ class Catalogue:
                 learner.gone(item_id, row)
             self._table.drop(item_id)
             self._shape += 1
+
+    def _forget(self, one: str) -> None:
+        """Hold nothing of what cannot be read, though half of it was put: it may have been taken back."""
+        self._drop(one)
+        if (row := self._table.row_of.get(one)) is not None:
+            self._columns.drop(row)
+            self._table.drop(one)
 
     def _let_go(self, watermark: float | None) -> None:
         """Forget rooms whose heartbeats stopped long ago; looked at once a minute of event time."""

@@ -75,6 +75,10 @@ class Delta:
         self._codes = MappingProxyType({ALL: 0} | {name: code for code, name in enumerate(named, start=1)})
         self._matrix = np.empty((FIRST, index.width), np.float32)
         self._labels = np.empty(FIRST, np.int16)
+        self._every: Mapping[str, Keep | None] = {
+            ALL: None,
+            **named,
+        }  # of the index's own rows, with all that are there
         self.view = IndexView(index, self._matrix[:0], self._labels[:0], {ALL: None, **named}, self._codes, bound)
 
     def add(self, vectors: Matrix, labels: Sequence[str] | None = None) -> Rows:
@@ -104,6 +108,16 @@ class Delta:
             self._labels = self._labels.copy()  # a view's own labels never change
             self._labels[added] = _GONE
         self._publish(len(view.added), left)
+
+    def keep_only(self, there: Mask | None) -> None:
+        """Of the index's own rows only those bool[n] are found from the next search on, None: all; rows may so come back."""
+        if there is None:
+            if self.view.left != self._every:
+                self._publish(len(self.view.added), self._every)
+            return
+        bits = Keep.of(there)
+        left = {n: bits if one is None else Keep(one.bits & bits.bits, one.rows) for n, one in self._every.items()}
+        self._publish(len(self.view.added), left)
 
     def _publish(self, count: int, left: Mapping[str, Keep | None]) -> None:
         view = self.view

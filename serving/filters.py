@@ -9,7 +9,7 @@ from serving.catalogue import CatalogueView, Item
 from serving.cursor import short_hash
 from serving.feed import FeedRequest
 from serving.item_columns import GONE, KIND_OF, LIVE, Rows, among
-from serving.sides import Viewer, item_rows, maker_rows
+from serving.sides import Viewer
 
 Flags = npt.NDArray[np.bool_]
 
@@ -27,10 +27,9 @@ class Eligibility:
     @staticmethod
     def of(viewer: Viewer, request: FeedRequest, view: CatalogueView) -> "Eligibility":
         """The rules that a viewer's feature values and the request make."""
-        seen = viewer.values["seen"]
-        context = () if request.context_item_id is None else (request.context_item_id,)
-        blocked = maker_rows(viewer.values["blocked_creators"], view)
-        return Eligibility(view, request, viewer, blocked, item_rows((*seen, *context), view))
+        met, seen = viewer.met(view), viewer.met(view).seen
+        context = None if request.context_item_id is None else view.table.row_of.get(request.context_item_id)
+        return Eligibility(view, request, viewer, met.blocked, seen if context is None else np.append(seen, context))
 
     def admit(self, rows: Rows) -> Flags:
         """Whether each item may be shown."""

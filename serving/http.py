@@ -6,6 +6,7 @@ A thin ASGI application: measured, it costs a request a third of what the same a
 import asyncio
 import math
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from serving.query import NOW_HEADER, Asked, fields, parse
 from serving.tokens import Tokens
 
 SHED_THREADS = 2
+UNLIMITED = ("/healthz", "/readyz")  # a balancer's questions, which may come from the address of a thousand viewers
+METRICS_S = 1.0  # how old the text of /metrics may be
 _log = structlog.get_logger()
 
 
@@ -72,6 +75,7 @@ class _Proxy:
         self._addresses = Rates(limits.address_per_s, limits.address_per_s * limits.burst_s)
         self._gate, self._shed_gate = Gate(limits.feeds_at_once), Gate(limits.shed_at_once)
         self._threads = ThreadPoolExecutor(limits.feeds_at_once, thread_name_prefix="feed")
+        self._metrics, self._measured_until = Answer(body=b""), 0.0
         self._shed_threads = ThreadPoolExecutor(SHED_THREADS, thread_name_prefix="shed")
         self._document = as_json(document(tokens=edge.tokens is not None, follows_requests=clock.follows_requests))
 
@@ -96,6 +100,9 @@ class _Proxy:
 
     async def _route(self, scope: Scope, request_id: str) -> Answer:
         path, method = scope["path"], scope["method"]
+        address = (scope.get("client") or ("", 0))[0]
+        if path not in UNLIMITED and (wait := self._addresses.wait_s(address)):
+            return _later(f"{address} asked more than {self._limits.address_per_s:g} times a second", wait)
         if path not in PATHS:
             return error(f"no such path {path[:128]!r}; allowed are {', '.join(PATHS)}", 404)
         if method != "GET":
@@ -108,13 +115,18 @@ class _Proxy:
         if path == "/readyz":
             return self._readyz()
         if path == "/metrics":
-            return Answer(body=self._parts.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+            return self._measured()
         return self._document
 
+    def _measured(self) -> Answer:
+        """The metrics as they were at most METRICS_S ago: who asks for them all the time must not hold up feeds."""
+        if time.monotonic() >= self._measured_until:
+            text = self._parts.metrics.text()
+            self._metrics = Answer(body=text, media_type="text/plain; version=0.0.4; charset=utf-8")
+            self._measured_until = time.monotonic() + METRICS_S
+        return self._metrics
+
     async def _feed(self, scope: Scope, request_id: str) -> Answer:
-        address = (scope.get("client") or ("", 0))[0]
-        if wait := self._addresses.wait_s(address):
-            return _later(f"{address} asked more than {self._limits.address_per_s:g} times a second", wait)
         viewer = None if self._edge.tokens is None else self._edge.tokens.viewer(_header(scope, b"authorization"))
         given = fields(scope["query_string"])
         if viewer is not None and given.get("user_id", viewer) != viewer:

@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-from events.errors import EventsError
+import structlog
+
+from events.errors import EventRefused, EventsError
 from events.log import EventWriter
 from events.schema import EmptyFeed, Event, Impression
 from serving.metrics import Metrics
@@ -20,6 +22,7 @@ from serving.spool import Spool
 
 BATCH = 1_000
 Logged = Impression | EmptyFeed
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class ImpressionLog:
         self._config = config
         self._queue: deque[Logged] = deque()
         self._writer: EventWriter | None = None
-        self._next_attempt = 0.0
+        self._next_attempt = self._file_again = 0.0  # monotonic seconds from when on the log, and the file, are tried
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="impressions", daemon=True)
         self._sender = ThreadPoolExecutor(1, thread_name_prefix="impressions-sender")
@@ -55,7 +58,13 @@ class ImpressionLog:
         self._progress = 0.0  # when it began, or the log last confirmed something
         self._in_hand: list[Logged] = []  # what it sends and nobody else holds
         self._hand = threading.Lock()
-        self.trouble = ""  # why the log does not take impressions now; empty when it does
+        self._down = ""  # why the log does not take impressions now; empty when it does
+        self._said = ""
+
+    @property
+    def trouble(self) -> str:
+        """Why the log, or the file, does not take impressions now; empty when both do."""
+        return "; ".join(filter(None, (self._down, self._spool.trouble)))
 
     def start(self) -> None:
         """Begin to send."""
@@ -81,8 +90,17 @@ class ImpressionLog:
 
     def _run(self) -> None:
         while not self._stop.wait(self._config.linger_s):
+            self._try()
+        self._try()
+
+    def _try(self) -> None:
+        try:
             self.step()
-        self.step()
+        except Exception as failure:  # noqa: BLE001  the thread's outermost boundary: without it nothing is sent any more
+            self._down = f"impressions cannot be sent: {failure!r}"
+        if self.trouble != self._said:
+            self._said = self.trouble
+            _log.warning("impressions", trouble=self._said or "none, they are sent again")
 
     def step(self) -> None:
         """Send what waits once, or put it into the file when the log does not take it in time; a test's turn, too."""
@@ -93,8 +111,8 @@ class ImpressionLog:
         if self._round.done():
             failure, self._round = self._round.exception(), None
             if failure is not None:  # of the client's own; what it had in hand goes to the file
-                self.trouble = f"the event log's client failed: {failure!r}"
-        if self.trouble or (self._round is not None and self._patience_left() <= 0.0):
+                self._down = f"the event log's client failed: {failure!r}"
+        if self._down or (self._round is not None and self._patience_left() <= 0.0):
             self._keep([*self._let_fall(), *self._take(len(self._queue))])
         self._metrics.waiting.set(len(self._queue))
         self._metrics.spooled.set(self._spool.size)
@@ -106,12 +124,22 @@ class ImpressionLog:
         """Pieces of the file and the queue by turns, until nothing waits or the log refuses."""
         if time.monotonic() < self._next_attempt:
             return
-        with self._spool.draining() as mine:
-            while (more := mine and self._spool.size > 0) or self._queue:
-                if more and not self._drain():
-                    return
-                if not self._send_queue() or self._stop.is_set():
-                    return
+        try:
+            with self._spool.draining() as mine:
+                self._by_turns(mine and time.monotonic() >= self._file_again)
+            if not self._spool.size:
+                self._spool.trouble = ""
+        except OSError as error:  # the file waits; what is new does not wait for it
+            self._spool.trouble = f"the spool cannot be read: {error}"
+            self._file_again = time.monotonic() + self._config.retry_s
+            self._by_turns(False)
+
+    def _by_turns(self, drains: bool) -> None:
+        while (more := drains and self._spool.size > 0) or self._queue:
+            if more and not self._drain():
+                return
+            if not self._send_queue() or self._stop.is_set():
+                return
 
     def _drain(self) -> bool:
         events, size = self._spool.take()
@@ -148,28 +176,50 @@ class ImpressionLog:
         return out
 
     def _deliver(self, events: Sequence[Event], *, outcome: str) -> bool:
+        """Whether none of them waits any more; what the log will never take is counted, said and gone."""
+        refused: list[tuple[Event, EventRefused]] = []
         try:
-            if self._writer is None:
-                self._writer = self._connect()
-            for event in events:
-                self._writer.send(event)
-            self._writer.flush()
+            self._hand_over(events, refused)
         except EventsError as error:
-            self.trouble = str(error)
+            self._down = str(error)
             writer, self._writer = self._writer, None
             if writer is not None:
                 self._let_go(writer)
             self._next_attempt = time.monotonic() + self._config.retry_s
             return False
-        self.trouble, self._progress = "", time.monotonic()
-        self._metrics.impressions.labels(outcome).inc(len(events))
+        self._down, self._progress = "", time.monotonic()
+        self._metrics.impressions.labels(outcome).inc(len(events) - len(refused))
+        for event, why in refused:
+            self._metrics.impressions.labels("refused").inc()
+            _log.error("impression refused", event_id=event.event_id, error=str(why))
         return True
+
+    def _hand_over(self, events: Sequence[Event], refused: list[tuple[Event, EventRefused]]) -> None:
+        """Send and confirm; where the log refuses some of them without saying which, halves tell."""
+        if self._writer is None:
+            self._writer = self._connect()
+        sent = []
+        for event in events:
+            try:
+                self._writer.send(event)
+                sent.append(event)
+            except EventRefused as error:
+                refused.append((event, error))
+        try:
+            self._writer.flush()
+        except EventRefused as error:
+            if len(sent) < 2:
+                refused += [(event, error) for event in sent]
+                return
+            self._progress, half = time.monotonic(), len(sent) // 2
+            self._hand_over(sent[:half], refused)
+            self._hand_over(sent[half:], refused)
 
     def _let_go(self, writer: EventWriter) -> None:
         try:
             writer.close()
         except EventsError as error:  # nothing is lost by it: what was not flushed is spooled
-            self.trouble = str(error)
+            self._down = str(error)
 
     def _keep(self, impressions: Sequence[Logged]) -> None:
         """Put impressions into the file; what does not fit is counted and gone."""

@@ -17,6 +17,7 @@ KIND_OF: Mapping[str, int] = {kind: number for number, kind in enumerate(KINDS)}
 LIVE = KIND_OF[ContentType.LIVE]
 GONE = -1  # the kind of a row that holds nothing
 TAGS = 8  # tags held in the matrix; the few items that have more are looked up one by one
+MOST_TAGS = 1_024  # of an item: contracts set no bound, and each tag costs every request that meets the item
 Rows = npt.NDArray[np.intp]
 
 
@@ -109,7 +110,7 @@ class ItemColumns:
     def put(self, row: int, item: Described) -> None:
         """Describe a row."""
         number = self.words.number
-        tags = [number(tag) for tag in item.tags]
+        tags = [number(tag) for tag in item.tags[:MOST_TAGS]]
         if len(tags) > TAGS:
             self.many_tags[row] = tuple(tags)
         else:

@@ -21,6 +21,7 @@ from serving.item_columns import Growing, Rows
 
 TICK_S = 1.0  # how finely it is known when a number changes by itself
 UNKNOWN = 0  # the row of what is not held: every number nan
+Numbers = npt.NDArray[np.float64]
 REUSED_AFTER_S = 60.0  # wall seconds: no request still holds the row of an item that went so long ago
 
 
@@ -119,18 +120,23 @@ class ItemTable:
         """The creators' rows."""
         return self._maker.array.take(rows)
 
-    def as_of(self, rows: Rows, now: float, state_of: Callable[[str], EntityState | None]) -> Vectors:
-        """The numbers of rows at a request's own `now`: those that time has changed since are computed again."""
-        out = self.take(rows)
-        for place in np.flatnonzero(self._due_at.array.take(rows) <= now).tolist():
+    def as_of(
+        self, rows: Rows, now: float, state_of: Callable[[str], EntityState | None], out: Numbers | None = None
+    ) -> Vectors:
+        """The numbers of rows at a request's own `now`, written into `out` [k, F] if given: those that time has changed
+        since are computed again.
+        """
+        found = self.take(rows, out)
+        due = self._due_at.array.take(rows) <= now
+        for place in np.flatnonzero(due).tolist() if due.any() else ():
             state = state_of(self.id_of[rows[place]])
             if state is not None:
-                out.numbers[place, : len(_ITEM)] = _ITEMS.numbers(state, now)
-        return out
+                found.numbers[place, : len(_ITEM)] = _ITEMS.numbers(state, now)
+        return found
 
-    def take(self, rows: Rows) -> Vectors:
+    def take(self, rows: Rows, out: Numbers | None = None) -> Vectors:
         """The numbers [k, F] of rows and their publish times, as `features.vectors.unpack` gives them, unrounded."""
-        out = np.empty((len(rows), len(NAMES)))
+        out = np.empty((len(rows), len(NAMES))) if out is None else out
         out[:, : len(_ITEM)] = self._items.array.take(rows, axis=0)
         out[:, len(_ITEM) :] = self._creators.array.take(self._maker.array.take(rows), axis=0)
         return Vectors(out, self._published_at.array.take(rows))

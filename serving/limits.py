@@ -15,7 +15,7 @@ class LimitConfig:
     """What a process answers; it is one of several workers, and each has its own count."""
 
     viewer_per_s: float = 100.0  # feeds a viewer; 0: any number
-    address_per_s: float = 2_000.0  # requests of feeds an address; 0: any number
+    address_per_s: float = 2_000.0  # requests an address, but of health and readiness; 0: any number
     burst_s: float = 2.0  # seconds' worth that may come at once
     feeds_at_once: int = 32  # feeds under way; more are shed to trending
     shed_at_once: int = 512  # feeds being shed; more get 503

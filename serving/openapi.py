@@ -124,9 +124,9 @@ def _error(code: str) -> dict[str, Any]:
     }
 
 
-def _refusals() -> dict[str, Any]:
-    """What every path may answer before it is looked at."""
-    return {code: _error(code) for code in ("400", "405", "414", "431", "500")}
+def _refusals(*, limited: bool = False) -> dict[str, Any]:
+    """What every path may answer before it is looked at, those that are `limited` an address that asks too often."""
+    return {code: _error(code) for code in ("400", "405", "414", "431", "500", *(("429",) if limited else ()))}
 
 
 def _json(description: str, schema: dict[str, Any], example: Any) -> dict[str, Any]:
@@ -168,12 +168,16 @@ def _readiness(*, ready: bool) -> dict[str, Any]:
 def _metrics() -> dict[str, Any]:
     text = {"text/plain": {"schema": {"type": "string"}, "example": 'livefeed_feed_requests_total{outcome="ok"} 1.0\n'}}
     ok = {"description": "The exposition format.", "content": text}
-    return {"summary": "Prometheus metrics", "operationId": "metrics", "responses": {"200": ok} | _refusals()}
+    return {
+        "summary": "Prometheus metrics",
+        "operationId": "metrics",
+        "responses": {"200": ok} | _refusals(limited=True),
+    }
 
 
 def _openapi() -> dict[str, Any]:
     ok = _json("This document.", {"type": "object"}, {"openapi": "3.1.0"})
-    return {"summary": "This document", "operationId": "openapi", "responses": {"200": ok} | _refusals()}
+    return {"summary": "This document", "operationId": "openapi", "responses": {"200": ok} | _refusals(limited=True)}
 
 
 def _schemas() -> dict[str, Any]:

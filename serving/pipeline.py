@@ -35,6 +35,7 @@ from serving.ranking import Scores, ask_ranker, by_model, by_trend
 from serving.shadow import Seen, explored_at
 from serving.sides import Pool, Raw, Viewer, logged, raw_numbers, shared_part
 
+UNSEEN_S = 0.8  # a room that ended must be out of every answer within a second
 _KINDS = {str(kind): kind for kind in ContentType}
 
 
@@ -169,6 +170,8 @@ def _arrange(composed: Composed, request: FeedRequest) -> tuple[Laid, dict[str, 
     attempt, rules = composed.attempt, composed.rules
     keep = np.arange(len(composed.pool.rows))
     gone: set[int] = set()
+    if _may_have_ended(attempt, request.now):
+        keep, gone = keep[composed.pool.kinds != KIND_OF[ContentType.LIVE]], set(attempt.view.live.tolist())
     while True:
         laid = _lay_out(composed, request, keep, gone)
         draws = laid.draws
@@ -207,6 +210,7 @@ def _lay_out(composed: Composed, request: FeedRequest, keep: Rows, gone: set[int
         draws = explore(
             draws, np.array(left, np.intp), columns, limit=request.limit, config=config.bootstrap, dice=dice
         )
+        draws = [draw._replace(propensity=None) for draw in draws] if gone else draws
     return Laid(draws, ranked, page)
 
 
@@ -232,6 +236,13 @@ def _is_first_feed(attempt: Attempt) -> bool:
         and OVERLOADED not in attempt.degraded
         and not attempt.parts.background.releases.refused
     )
+
+
+def _may_have_ended(attempt: Attempt, now: float) -> bool:
+    """Whether rooms may have ended unseen: the store answers others, but was not asked here, nor looked at lately."""
+    if FEATURES_UNAVAILABLE not in attempt.degraded or attempt.parts.store_breaker.is_open:
+        return False  # while it is gone nobody can tell, and a lease is what there is
+    return not attempt.parts.catalogue.view.is_fresh(now, UNSEEN_S)
 
 
 def _as_of_now(ids: list[str], attempt: Attempt, now: float) -> dict[str, Item]:

@@ -1,9 +1,12 @@
 """The release in traffic: watches live.json, loads a release whole or refuses it and keeps the old one."""
 
+import time
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +24,12 @@ from serving.index import Index
 from serving.index_file import CARD, open_index
 from serving.models import Tensors
 from serving.neighbours import Neighbours
+from serving.trial import try_inputs
 
 SLICE = 8_192  # ids at once: a millisecond in which nothing else runs
+RETRY_S, MOST_RETRY_S = 5.0, 60.0  # wall seconds until what was refused is tried again, twice as long each time
+# What numpy raises for a file that is no archive, or of which a part is missing or wrong.
+UNREADABLE = (OSError, KeyError, ValueError, EOFError, BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,10 @@ def load_release(folder: Path) -> LoadedRelease:
         raise ReleaseRefused(f"release {folder.name}: its index names an item twice")
     neighbours = Neighbours.open(folder / NEIGHBOURS, item_ids=item_ids)
     packing = _read_packing(folder / PACKING)
+    try:
+        try_inputs(encoder, packing)
+    except ReleaseRefused as error:
+        raise ReleaseRefused(f"release {folder.name}: {error}") from None
     return LoadedRelease(manifest.name, manifest, encoder, item_ids, kinds, index, row_of, formula, neighbours, packing)
 
 
@@ -91,7 +102,7 @@ def _read_index(folder: Path) -> tuple[Sequence[str], tuple[str, ...], Index]:
             item_ids = _words(body["item_ids"])
             kinds = _words(body["content_type"]) if "content_type" in body.files else ()
             embeddings = None if made else np.ascontiguousarray(body["embeddings"], np.float32)
-    except (OSError, KeyError, ValueError, EOFError) as error:
+    except UNREADABLE as error:
         raise ReleaseRefused(f"item index {path} cannot be read: {error}") from None
     if embeddings is not None and (embeddings.ndim != 2 or len(item_ids) != len(embeddings)):
         raise ReleaseRefused(f"item index {path} has {len(item_ids)} ids for embeddings of shape {embeddings.shape}")
@@ -100,6 +111,8 @@ def _read_index(folder: Path) -> tuple[Sequence[str], tuple[str, ...], Index]:
     index: Index = open_index(folder / INDEX_FOLDER, check=False) if embeddings is None else Exact(embeddings)
     if index.rows != len(item_ids):
         raise ReleaseRefused(f"item index {folder / INDEX_FOLDER} has {index.rows} rows for {len(item_ids)} ids")
+    if kinds and len(kinds) != len(item_ids):
+        raise ReleaseRefused(f"item index {path} has {len(kinds)} content types for {len(item_ids)} ids")
     return item_ids, kinds, index
 
 
@@ -117,13 +130,26 @@ class ReleaseStore:
         self._releases = releases
         self._report = report
         self._stamp: tuple[int, int] | None = None
+        self._wait_s = RETRY_S
+        self._again_at = 0.0  # monotonic seconds from when on what was refused is tried again
+        self._said = ""
+        self._not_loaded = ""
         self.current: Mapping[str, LoadedRelease] = {}  # by label
-        self.refused = ""  # why a release that live.json names is not the one in use; empty when all are
+        self.unusable: Mapping[str, str] = {}  # why a release that was loaded is not used, by its name
+
+    @property
+    def refused(self) -> str:
+        """Why a release that live.json names is not the one in use; empty when all are."""
+        return "; ".join(filter(None, (self._not_loaded, *self.unusable.values())))
+
+    def look_again(self) -> None:
+        """Try what was refused at the next poll, without waiting."""
+        self._again_at, self._wait_s = 0.0, RETRY_S
 
     def poll(self) -> Mapping[str, LoadedRelease]:
-        """Load what live.json names if it changed; a release that cannot be loaded leaves the label's old one in place."""
+        """Load what live.json names if it changed or was refused a while ago; what cannot be loaded leaves the old one."""
         stamp = _stamp(self._releases / LIVE)
-        if stamp == self._stamp:
+        if stamp == self._stamp and not (self._not_loaded and time.monotonic() >= self._again_at):
             return self.current
         refused = []
         try:
@@ -134,13 +160,18 @@ class ReleaseStore:
         for label, name in named.items():
             try:
                 found[label] = self._held(name) or load_release(self._releases / name)
-            except ReleaseRefused as error:
-                refused.append(f"{label}: {error}")
+            except Exception as error:  # noqa: BLE001  whatever is wrong with one release holds up no other
+                refused.append(f"{label}: {error if isinstance(error, ReleaseRefused) else repr(error)}")
                 if label in self.current:
                     found[label] = self.current[label]
-        self.current, self.refused, self._stamp = found, "; ".join(refused), stamp
+        self._wait_s = min(2 * self._wait_s, MOST_RETRY_S) if stamp == self._stamp else RETRY_S
+        self.current, self._not_loaded, self._stamp = found, "; ".join(refused), stamp
+        self._again_at = time.monotonic() + self._wait_s
         in_use = ", ".join(f"{held.name} as {label}" for label, held in sorted(found.items())) or "none"
-        self._report(f"in traffic: {in_use}" + (f"; refused: {self.refused}" if refused else ""))
+        said = f"in traffic: {in_use}" + (f"; refused: {self._not_loaded}" if refused else "")
+        if said != self._said:
+            self._said = said
+            self._report(said)
         return found
 
     def _held(self, name: str) -> LoadedRelease | None:

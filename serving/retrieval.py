@@ -5,7 +5,8 @@ background thread. Searches give rows of the item table; a place in the index wh
 shown.
 """
 
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from serving.codes import Codes
 from serving.delta import ALL, Delta, IndexView
 from serving.errors import ModelRefused, ModelUnavailable
 from serving.exact import Exact
+from serving.index import Mask
 from serving.item_columns import Growing, Rows
 from serving.item_table import UNKNOWN
 from serving.models import Matrix, Models
@@ -29,6 +31,7 @@ EMBED_BATCH = 256
 EMBED_TIMEOUT_S = 2.0
 MAX_FRESH = 5_000
 SLICE = 8_192
+GONE_SHARE = 0.05  # of an index's rows: up to that much what searches ask for beyond their quota makes up for it
 _NOBODY = values(Entity.USER, {}, 0.0)
 _NO_CREATOR = values(Entity.CREATOR, {}, 0.0)
 _NO_PAIR = values(Entity.PAIR, {}, 0.0)
@@ -81,42 +84,81 @@ class Retrieval:
 
 
 class Places:
-    """Which place of a release's index holds which item row; told of the catalogue's changes (Learner)."""
+    """Which place of a release's index, or beside it, holds which item row; told of the catalogue's changes (Learner).
+
+    The catalogue's thread and the Embedder's write, one at a time; readers need no lock.
+    """
 
     def __init__(self, release: LoadedRelease) -> None:
         self._release = release
+        self._writing = threading.Lock()
         self.row_at = Growing(np.intp)  # by place; UNKNOWN where the item is gone
         self.place_of: dict[int, int] = {}
         self.row_at.reach(release.index.rows)
+        self._emptied: list[tuple[str, int]] = []  # places beside the index and what they held, since last asked
+        self._moved = True  # whether the index's own places changed, since last asked
 
-    def fill(self, row_of: dict[str, int]) -> None:
+    def fill(self, row_of: Mapping[str, int]) -> None:
         """Find the rows of what the index holds."""
         names = self._release.item_ids
         for start in range(0, len(names), SLICE):
-            for place, name in enumerate(names[start : start + SLICE], start):
-                row = row_of.get(name)
-                if row is not None:
-                    self.hold(place, row)
+            with self._writing:
+                for place, name in enumerate(names[start : start + SLICE], start):
+                    row = row_of.get(name)
+                    if row is not None:
+                        self._hold(place, row)
 
-    def hold(self, place: int, row: int) -> None:
-        """The place holds the row."""
+    def _hold(self, place: int, row: int) -> None:
         self.row_at.put(place, row)
         self.place_of[row] = place
+
+    def _empty(self, item_id: str, row: int) -> None:
+        place = self.place_of.pop(row, None)
+        if place is None:
+            return
+        self.row_at.put(place, UNKNOWN)
+        if place < self._release.index.rows:
+            self._moved = True
+        else:
+            self._emptied.append((item_id, place))
+
+    def hold_added(self, place: int, item_id: str, view: CatalogueView) -> bool:
+        """Whether a place beside the index could be given to an item, which may have gone meanwhile."""
+        with self._writing:
+            row = view.table.row_of.get(item_id)
+            if row is None or item_id not in view.items:  # it leaves `items` before it is told gone, and its row after
+                return False
+            self._empty(item_id, row)
+            self._hold(place, row)
+            return True
 
     def item(self, item_id: str, row: int) -> None:
         """The item has that row."""
         place = self._release.row_of.get(item_id)
         if place is not None:
-            self.hold(place, row)
+            with self._writing:
+                self._hold(place, row)
+                self._moved = True
 
     def gone(self, item_id: str, row: int) -> None:
         """The item is gone from the row."""
-        place = self.place_of.pop(row, None)
-        if place is not None:
-            self.row_at.put(place, UNKNOWN)
+        with self._writing:
+            self._empty(item_id, row)
 
     def creator(self, creator_id: str, row: int) -> None:
         """Of no concern here."""
+
+    def emptied(self) -> list[tuple[str, int]]:
+        """Places beside the index that hold nothing any more, and the items they held; each is told once."""
+        with self._writing:
+            found, self._emptied = self._emptied, []
+        return found
+
+    def missing(self) -> Mask | None:
+        """Which of the index's rows hold no item; None where that is as it was when last asked."""
+        with self._writing:
+            moved, self._moved = self._moved, False
+        return self.row_at.array[: self._release.index.rows] == UNKNOWN if moved else None
 
 
 class Embedder:
@@ -127,16 +169,16 @@ class Embedder:
         self.release = release
         self._codes = Codes(release.encoder, catalogue, release.packing)
         self._places = Places(release)
-        for learner in (self._codes, self._places):  # first told of what changes, then filled: nothing falls between
-            catalogue.attach(learner)
-        self._codes.fill()
-        self._places.fill(catalogue.view.table.row_of)
         kinds = np.array(release.kinds)
         masks = {str(kind): kinds == str(kind) for kind in ContentType if kind is not ContentType.LIVE}
         self._delta = Delta(release.index, labels=masks if len(kinds) else {str(one): _all(release) for one in masks})
         self._rooms: dict[str, tuple[int, Matrix]] = {}  # fingerprint and embedding
-        self._added: dict[str, int] = {}  # fingerprints of the media added to the index
+        self._added: dict[str, tuple[int, int]] = {}  # fingerprint and place of the media added to the index
         self.trouble = ""  # why the last build left something out; empty when it did not
+        for learner in (self._codes, self._places):  # first told of what changes, then filled: nothing falls between
+            catalogue.attach(learner)
+        self._codes.fill()
+        self._places.fill(catalogue.view.table.row_of)
 
     def close(self) -> None:
         """The release is no longer in traffic."""
@@ -152,9 +194,10 @@ class Embedder:
         changed = [one for one in rooms if self._rooms.get(one.item_id, (None,))[0] != one.fingerprint]
         for item, vector in self._embed(changed, now):
             self._rooms[item.item_id] = (item.fingerprint, vector)
+        self._take_out(view)
         names = (one for one in view.newest if one not in self.release.row_of)
-        fresh = [one for one in view.known(names) if self._added.get(one.item_id) != one.fingerprint][:MAX_FRESH]
-        self._add([(item, vector) for item, vector in self._embed(fresh, now) if item.item_id in row_of], row_of)
+        fresh = [one for one in view.known(names) if self._added.get(one.item_id, (None,))[0] != one.fingerprint]
+        self._add(list(self._embed(fresh[:MAX_FRESH], now)), view)
         here = [one for one in self._rooms if one in row_of]
         matrix = np.stack([self._rooms[one][1] for one in here]) if here else np.zeros((0, self.release.index.width))
         return Retrieval(
@@ -162,17 +205,33 @@ class Embedder:
             self._places,
         )  # fmt: skip
 
-    def _add(self, pairs: Sequence[tuple[Item, Matrix]], row_of: dict[str, int]) -> None:
+    def _take_out(self, view: CatalogueView) -> None:
+        """What is gone takes no place among what is nearest.
+
+        The index's own rows are searched with what is gone among them until that is much: a search that leaves rows out
+        costs more than the few rows that it asks for too many.
+        """
+        emptied = self._places.emptied()
+        for item_id, place in emptied:
+            if self._added.get(item_id, (0, -1))[1] == place:
+                del self._added[item_id]
+        if emptied:
+            self._delta.remove([place for _, place in emptied])
+        missing = self._places.missing() if view.loaded else None
+        if missing is not None:
+            self._delta.keep_only(~missing if np.count_nonzero(missing) > GONE_SHARE * len(missing) else None)
+
+    def _add(self, pairs: Sequence[tuple[Item, Matrix]], view: CatalogueView) -> None:
         """Add media beside the index; one that changed is added anew and its old place emptied."""
         if not pairs:
             return
-        places = range(self._delta.view.rows, self._delta.view.rows + len(pairs))
-        for place, (item, _) in zip(places, pairs, strict=True):
-            row = row_of[item.item_id]
-            self._places.gone(item.item_id, row)
-            self._places.hold(place, row)
-            self._added[item.item_id] = item.fingerprint
-        self._delta.add(np.stack([vector for _, vector in pairs]), [item.content_type for item, _ in pairs])
+        places = self._delta.add(np.stack([vector for _, vector in pairs]), [item.content_type for item, _ in pairs])
+        for place, (item, _) in zip(places.tolist(), pairs, strict=True):
+            if self._places.hold_added(place, item.item_id, view):
+                self._added[item.item_id] = (item.fingerprint, place)
+            else:
+                self._delta.remove([place])
+        self._take_out(view)
 
     def _embed(self, items: Sequence[Item], now: float) -> Iterable[tuple[Item, Matrix]]:
         for start in range(0, len(items) if not self.trouble else 0, EMBED_BATCH):

@@ -4,7 +4,9 @@ Candidates are rows of the item table. Words and ids of the viewer become row an
 array work. What was served is logged from the same arrays that the ranker saw.
 """
 
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +20,7 @@ from features.state import EntityState, value
 from features.vectors import NAMES
 from serving.catalogue import CatalogueView, Item
 from serving.item_columns import LIVE, TAGS, Rows, among
+from serving.item_table import ItemTable
 
 CROSS = (
     "cross.tag_affinity", "cross.tags_met", "cross.language_match", "cross.follows", "cross.creator_watches",
@@ -26,7 +29,9 @@ CROSS = (
 AGE = "item.publish_age_hours"
 COLUMNS: tuple[str, ...] = (*NAMES, *CROSS, AGE)
 # Numbers that a snapshot carries; published_at is told as an age.
-_LOGGED = tuple((place, name) for place, name in enumerate(COLUMNS) if name != "item.published_at")
+_LOGGED = tuple(name for name in COLUMNS if name != "item.published_at")
+_LOGGED_AT = [COLUMNS.index(name) for name in _LOGGED]
+RECENT = 10  # things the viewer spoke for lately from which neighbours start
 MAX_GAP_S = 30 * DAY
 _WATCHES, _LAST_WATCH = (
     next(one for one in BY_ENTITY[Entity.PAIR] if one.name == name) for name in ("watches", "last_watch_at")
@@ -47,6 +52,18 @@ class Pool(NamedTuple):
         return Pool(self.rows[places], self.sources[places], self.makers[places], self.kinds[places])
 
 
+class Met(NamedTuple):
+    """Rows of what a viewer has met and the table holds: items and creators, in the order of her values."""
+
+    seen: Rows
+    recent: Rows  # of recent_media_7d
+    recent_hosts: Rows  # of recent_media_7d, where a room is named by its host
+    positive: Rows  # of the RECENT latest in recent_positive
+    follows: Rows  # creators
+    blocked: Rows  # creators
+    paired: Mapping[int, str]  # creator row -> creator id, of those she has something with
+
+
 @dataclass(frozen=True)
 class Viewer:
     """The viewer's feature values as of the request, and the states of what she has with creators."""
@@ -54,6 +71,14 @@ class Viewer:
     user_id: str
     values: Mapping[str, Any]
     pairs: Mapping[str, EntityState]
+
+    def met(self, view: CatalogueView) -> Met:
+        """Looked up at the first call, for one request and its view: each look into a table of millions waits for memory."""
+        known: dict[ItemTable, Met] = self.__dict__.setdefault("_met", {})
+        found = known.get(view.table)
+        if found is None:
+            found = known[view.table] = _met(self, view)
+        return found
 
     @property
     def cold(self) -> bool:
@@ -66,10 +91,20 @@ class Viewer:
         return preferred_content_type(self.values["content_types_7d"])
 
 
-def item_rows(ids: Iterable[str], view: CatalogueView) -> Rows:
-    """Rows of the items that are held."""
-    row_of = view.table.row_of
-    return np.array([row for one in ids if (row := row_of.get(one)) is not None], np.intp)
+def _met(viewer: Viewer, view: CatalogueView) -> Met:
+    values_, row_of = viewer.values, view.table.row_of
+    seen, recent, positive = values_["seen"], values_["recent_media_7d"], values_["recent_positive"][:RECENT]
+    row_at = {one: row_of.get(one) for one in dict.fromkeys((*seen, *recent, *positive))}  # the lists say much the same
+
+    def rows(ids: Iterable[str]) -> Rows:
+        return np.array([row for one in ids if (row := row_at[one]) is not None], np.intp)
+
+    creator_row = view.table.creator_row
+    paired = {row: one for one in viewer.pairs if (row := creator_row.get(one)) is not None}
+    return Met(
+        rows(seen), rows(recent), maker_rows(recent, view), rows(positive),
+        maker_rows(values_["follows"], view), maker_rows(values_["blocked_creators"], view), paired,
+    )  # fmt: skip
 
 
 def maker_rows(ids: Iterable[str], view: CatalogueView) -> Rows:
@@ -80,9 +115,8 @@ def maker_rows(ids: Iterable[str], view: CatalogueView) -> Rows:
 
 def raw_numbers(viewer: Viewer, pool: Pool, view: CatalogueView, now: float) -> Raw:
     """All numbers of the pool as of `now` (epoch seconds)."""
-    vectors = view.table.as_of(pool.rows, now, view.state_of)
     out = np.empty((len(COLUMNS), len(pool.rows))).T  # a column in one piece: encoders read columns
-    out[:, : len(NAMES)] = vectors.numbers
+    vectors = view.table.as_of(pool.rows, now, view.state_of, out[:, : len(NAMES)])
     _fill_cross(out[:, len(NAMES) : -1], viewer, pool, view, now)
     age = np.maximum(now - vectors.published_at, 0.0) / HOUR
     out[:, -1] = np.where(np.isnan(age), -1.0, age)
@@ -90,45 +124,64 @@ def raw_numbers(viewer: Viewer, pool: Pool, view: CatalogueView, now: float) -> 
 
 
 def _fill_cross(out: Raw, viewer: Viewer, pool: Pool, view: CatalogueView, now: float) -> None:
-    values_, words = viewer.values, view.columns.words.number_of
+    values_, words, met = viewer.values, view.columns.words.number_of, viewer.met(view)
     out[:, 0], out[:, 1] = _affinity(values_["tag_affinity"], pool.rows, view)
     out[:, 2] = view.columns.language(pool.rows) == words.get(values_["preferred_language"], -1)
-    out[:, 3] = among(pool.makers, maker_rows(values_["follows"], view))
-    out[:, 4], out[:, 5] = _pairs(viewer, pool.makers, view, now)
-    met = values_["recent_media_7d"]
-    own, host = among(pool.rows, item_rows(met, view)), among(pool.makers, maker_rows(met, view))
+    out[:, 3] = among(pool.makers, met.follows)
+    out[:, 4], out[:, 5] = _pairs(viewer, met, pool.makers, now)
+    own, host = among(pool.rows, met.recent), among(pool.makers, met.recent_hosts)
     out[:, 6] = np.where(pool.kinds == LIVE, host, own)
 
 
 def _affinity(affinity: Mapping[str, float], rows: Rows, view: CatalogueView) -> tuple[Raw, Raw]:
     """Mean affinity over the tags that the viewer has met, and the share of tags met."""
     columns, number_of = view.columns, view.columns.words.number_of
-    by_word = np.full(len(columns.words.words) + 1, np.nan)
-    known = [(number, amount) for word, amount in affinity.items() if (number := number_of.get(word)) is not None]
-    for number, amount in known:
-        if number < len(by_word):
-            by_word[number] = amount
+    known = {number: amount for word, amount in affinity.items() if (number := number_of.get(word)) is not None}
     tags, own = columns.tags(rows), columns.own_tags(rows)
-    held = by_word.take(tags.T, mode="clip")  # by place of the tag: a sum over short rows takes ten times as long
+    # By place of the tag: a sum over short rows takes ten times as long.
+    with _by_word.holding(known) as by_word:
+        held = by_word.take(tags.T, mode="clip")
     met = ~np.isnan(held)
     count = met.sum(axis=0)
     total = np.where(met, held, 0.0).sum(axis=0)
     size = np.maximum(own, 1)
-    for place in np.flatnonzero(own > TAGS).tolist():
-        every = by_word.take(np.array(columns.many_tags.get(int(rows[place]), ()), np.intp), mode="clip")
-        count[place], total[place] = (~np.isnan(every)).sum(), np.nansum(every)
+    many = own > TAGS
+    for place in np.flatnonzero(many).tolist() if many.any() else ():
+        every = [known[one] for one in columns.many_tags.get(int(rows[place]), ()) if one in known]
+        count[place], total[place] = len(every), sum(every)
     return np.where(count > 0, total / np.maximum(count, 1), AFFINITY_DEFAULT), count / size
 
 
-def _pairs(viewer: Viewer, makers: npt.NDArray[np.int32], view: CatalogueView, now: float) -> tuple[Raw, Raw]:
+class _ByWord(threading.local):
+    """An amount for each of a few words by word number, else NaN; an array a thread, since words are millions."""
+
+    def __init__(self) -> None:
+        self._held = np.full(1024, np.nan)
+
+    @contextmanager
+    def holding(self, known: Mapping[int, float]) -> Iterator[npt.NDArray[np.float64]]:
+        """The array with those amounts, for as long as this lasts; its last place is none's."""
+        numbers = np.fromiter(known, np.intp, len(known))
+        if len(numbers) and (most := int(numbers.max())) + 1 >= len(self._held):
+            self._held = np.full(2 * most + 2, np.nan)
+        self._held[numbers] = np.fromiter(known.values(), np.float64, len(known))
+        try:
+            yield self._held
+        finally:
+            self._held[numbers] = np.nan
+
+
+_by_word = _ByWord()
+
+
+def _pairs(viewer: Viewer, met: Met, makers: npt.NDArray[np.int32], now: float) -> tuple[Raw, Raw]:
     """Starts of each creator's things by the viewer, and hours since the last; 0 and -1 where there was none."""
     watches, gap = np.zeros(len(makers)), np.full(len(makers), -1.0)
-    row_of, here = view.table.creator_row, set(makers.tolist())
-    met = sorted((row, one) for one in viewer.pairs if (row := row_of.get(one)) in here)
-    if not met:
+    here = sorted(met.paired.keys() & set(makers.tolist()))
+    if not here:
         return watches, gap
-    rows = np.array([row for row, _ in met])
-    states = [viewer.pairs[one] for _, one in met]
+    rows = np.array(here)
+    states = [viewer.pairs[met.paired[row]] for row in here]
     starts = np.array([value(_WATCHES, one, now) for one in states], np.float64)
     last = np.array([value(_LAST_WATCH, one, now) for one in states], np.float64)  # None is NaN
     hours = np.where(np.isnan(last), -1.0, np.clip(now - last, 0.0, MAX_GAP_S) / HOUR)
@@ -141,11 +194,10 @@ def logged(
     viewer: Viewer, item: Item, numbers: npt.NDArray[np.float64], shared: Mapping[str, FeatureValue]
 ) -> dict[str, FeatureValue]:
     """The snapshot of one candidate out of its row of raw numbers; `shared` is `of_viewer` of the request."""
-    row = numbers.tolist()
-    out = dict(shared)
-    for place, name in _LOGGED:
-        number = row[place]
-        out[name] = None if number != number else number
+    out: dict[str, FeatureValue] = {**shared, **dict(zip(_LOGGED, numbers.take(_LOGGED_AT).tolist(), strict=True))}
+    for name in _LOGGED:
+        if out[name] != out[name]:
+            out[name] = None
     out["item.item_key"] = item.creator_id if item.is_room else item.item_id
     out["item.content_type"], out["item.category"], out["item.tags"] = item.content_type, item.category, list(item.tags)
     out["item.language"], out["item.creator_id"] = item.language, item.creator_id

@@ -31,6 +31,7 @@ class Spool:
         self._topic = topic
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
+        self.trouble = ""  # why the file could not be written or read the last time; empty when it could
         path.parent.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -55,29 +56,32 @@ class Spool:
             return 0
 
     def append(self, events: Sequence[Event]) -> int:
-        """Write events, whole ones until the bound or a full disk; returns how many were written."""
-        with self._alone():
-            before = self._length
-            lines = [b"\n"] if self._is_torn(before) else []
-            torn = len(lines)
-            room = self._max_bytes - before - torn
-            for event in events:
-                line = encode(event) + b"\n"
-                room -= len(line)
-                if room < 0:
-                    break
-                lines.append(line)
-            return self._write(b"".join(lines), before, len(lines) - torn)
+        """Write events, whole ones until the bound or a full disk; returns how many were written, 0 when none can be."""
+        try:
+            with self._alone():
+                before = self._length
+                lines = [b"\n"] if self._is_torn(before) else []
+                torn = len(lines)
+                room = self._max_bytes - before - torn
+                for event in events:
+                    line = encode(event) + b"\n"
+                    room -= len(line)
+                    if room < 0:
+                        break
+                    lines.append(line)
+                return self._write(b"".join(lines), before, len(lines) - torn)
+        except OSError as error:  # no descriptor left, a full disk, another's file
+            self.trouble = f"the spool cannot be written: {error}"
+            return 0
 
     def _write(self, body: bytes, before: int, count: int) -> int:
         """Add the body to the file; what does not get there whole is taken back."""
-        try:
-            with self._path.open("ab", buffering=0) as file:
-                if file.write(body) != len(body):
-                    file.truncate(before)
-                    return 0
-        except OSError:
-            return 0
+        with self._path.open("ab", buffering=0) as file:
+            if file.write(body) != len(body):
+                file.truncate(before)
+                self.trouble = f"the spool cannot be written: the disk took a part of {len(body)} bytes"
+                return 0
+        self.trouble = ""
         return count
 
     def _is_torn(self, length: int) -> bool:
@@ -120,6 +124,7 @@ class Spool:
             sent = min(self._sent + size, length)
             if 2 * sent < length and sent < self._max_bytes // CUT_SHARE:
                 self._mark.write_text(str(sent))
+                self.trouble = ""
                 return
             with self._path.open("rb") as file:
                 file.seek(sent)
@@ -128,6 +133,7 @@ class Spool:
             # The mark goes first: killed in between, what was sent is sent again, and nothing is passed over.
             self._mark.unlink(missing_ok=True)
             self._draft.replace(self._path)
+        self.trouble = ""
 
     @property
     def _draft(self) -> Path:

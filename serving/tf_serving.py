@@ -66,7 +66,7 @@ class TfServing:
         answer = self._call(self._predict, wire.predict_request(spec, inputs), timeout_s=timeout_s, about=about)
         try:
             return wire.predict_response(answer)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise ModelRefused(f"model server {self._address}: {about}: unreadable answer: {error}") from None
 
     def version_of(self, model: str, label: str, *, inputs: Tensors, signature: str, timeout_s: float = 1.0) -> int:
@@ -76,7 +76,7 @@ class TfServing:
         answer = self._call(self._predict, wire.predict_request(spec, inputs), timeout_s=timeout_s, about=about)
         try:
             return wire.answered_version(answer)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise ModelRefused(f"model server {self._address}: {about}: unreadable answer: {error}") from None
 
     def status(self, model: str, *, timeout_s: float = 1.0) -> list[wire.VersionStatus]:
@@ -84,7 +84,7 @@ class TfServing:
         answer = self._call(self._status, wire.status_request(model), timeout_s=timeout_s, about=f"status of {model}")
         try:
             return wire.status_response(answer)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise ModelRefused(f"model server {self._address}: status of {model}: unreadable answer: {error}") from None
 
     def _matrix(

@@ -23,6 +23,7 @@ DTYPES: dict[int, np.dtype[Any]] = {
 }  # fmt: skip
 _NUMBER_OF = {dtype: number for number, dtype in DTYPES.items()}
 TENSOR_CONTENT = 4
+MOST_UINT64 = (1 << 64) - 1
 MOST_VALUES = 1 << 26  # a shape is believed before its values are there: a wrong one must not take all memory
 # TensorProto's typed fields: their bytes are the array's own (packed fixed width) or varints.
 _FIXED_VALUES: dict[int, np.dtype[Any]] = {5: np.dtype("<f4"), 6: np.dtype("<f8")}
@@ -44,7 +45,7 @@ class BadMessage(ValueError):
 
 def varint(number: int) -> bytes:
     """A base-128 varint; negative numbers as 64-bit two's complement."""
-    number &= (1 << 64) - 1
+    number &= MOST_UINT64
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
@@ -71,27 +72,27 @@ def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
         at += 1
         number |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return number, at
+            return number & MOST_UINT64, at  # a tenth byte has room for 70 bits; protobuf, too, drops what is over
         shift += 7
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
     """Every (field number, wire type, value) of a message, in order."""
-    at = 0
-    while at < len(data):
-        tag, at = _read_varint(data, at)
+    at, end = 0, len(data)
+    while at < end:
+        tag, at = (data[at], at + 1) if data[at] < 0x80 else _read_varint(data, at)
         kind = tag & 7
         if kind == VARINT:
             number, at = _read_varint(data, at)
             yield tag >> 3, kind, number
             continue
         if kind == BYTES:
-            size, at = _read_varint(data, at)
+            size, at = (data[at], at + 1) if at < end and data[at] < 0x80 else _read_varint(data, at)
         elif kind in (FIXED32, FIXED64):
             size = 4 if kind == FIXED32 else 8
         else:
             raise BadMessage(f"wire type {kind} is not used here")
-        if at + size > len(data):
+        if at + size > end:
             raise BadMessage("a field is longer than its message")
         yield tag >> 3, kind, data[at : at + size]
         at += size
@@ -161,7 +162,7 @@ def decode_tensor(data: memoryview) -> Tensor:
         elif number in _FIXED_VALUES and isinstance(value, memoryview):
             parts.append(np.frombuffer(value, _FIXED_VALUES[number]))
         elif number in _VARINT_VALUES:
-            parts.append(np.array([_signed(value)] if isinstance(value, int) else _varints(value)))
+            parts.append(np.array([_signed(value)] if isinstance(value, int) else _varints(value), np.int64))
     if dtype is None:
         raise BadMessage("a tensor has no type, or one that is not read here")
     flat = np.concatenate(parts).astype(dtype, copy=False) if parts else np.zeros(0, dtype)

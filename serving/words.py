@@ -17,10 +17,19 @@ REMEMBERED = 100_000  # things, some 0.5 kB each
 Attributes = Mapping[str, Any]
 
 
-class Words:
-    """Finds words by item key; safe among threads. `held` gives what the catalogue knows of a key, None for nothing."""
+class _Found(dict[str, Attributes]):
+    """Words by key, none for a key that is not there: its `__getitem__` is a Look without a call of Python."""
 
-    def __init__(self, held: Callable[[str], Attributes | None], store: EntityReader) -> None:
+    def __missing__(self, key: str) -> Attributes:
+        return NOTHING
+
+
+class Words:
+    """Finds words by item key; safe among threads. `held` gives a function of what the catalogue knows now of a key, None
+    for nothing.
+    """
+
+    def __init__(self, held: Callable[[], Callable[[str], Attributes | None]], store: EntityReader) -> None:
         self._held = held
         self._store = store
         self._found: dict[str, Attributes] = {}
@@ -29,9 +38,9 @@ class Words:
 
     def look_for(self, state: EntityState, *, ask: bool = True) -> Look:
         """A Look over everything in a viewer's state; the store is asked for what is not held, unless it may not be."""
-        words, missing = dict[str, Attributes](), list[str]()
+        words, missing, held = _Found(), list[str](), self._held()
         for key in item_keys(state):
-            known = self._held(key)
+            known = held(key)
             known = self._found.get(key) if known is None else known
             if known is None:
                 missing.append(key)
@@ -39,7 +48,7 @@ class Words:
                 words[key] = known
         if missing and ask:
             words |= self._read(missing)
-        return lambda key: words.get(key, NOTHING)
+        return words.__getitem__
 
     def _read(self, keys: Sequence[str]) -> dict[str, Attributes]:
         before = self._forgot

@@ -43,6 +43,7 @@ def train(
         from features.history import store_as_of
         from features.offline_tables import versions_now
         from features.training_input import TRAINED_ON, read_samples
+        from registry.line_formula import formula_of
         from training.pipeline import train_candidate
 
         name = line or settings.line
@@ -54,6 +55,7 @@ def train(
         with _bars() as report:
             train_candidate(
                 samples, store, folder, line=name, version=number, seed=seed, report=report, tables=tables,
+                formula=formula_of(settings.releases, name),
             )  # fmt: skip
         _show(folder)
         sys.stdout.write(f"{folder}\n")

@@ -1,14 +1,16 @@
 """The main path of training: samples in, a candidate folder out (models, index, neighbours, encoder, arrays, manifest)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from events.clock import Clock, WallClock, utc
 from features.packing import PACKING
 from features.store import OnlineStore
 from registry.evaluation import Evaluation, Floats
+from registry.formula import parse
 from registry.manifest import DEFAULT_FORMULA, Manifest, checksums, write_manifest
 from training.catalogue import catalogue_of
 from training.data import Prepared, SampleColumns, prepare
@@ -64,15 +66,19 @@ def train_candidate(
     report: Report = silent,
     tables: Mapping[str, int] | None = None,
     clock: Clock | None = None,
+    formula: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """Train both models on the first four fifths by time, measure them on the last, and write the folder `out`.
 
+    `formula` is the line's own (registry.line_formula), None for the usual one; BadFormula where it does not fit what there
+    is to learn.
     `samples` are sorted by event time; `store` says what the catalogue is (the index covers every shown media item);
     `tables` are the offline tables' versions. What is exported is what was measured: the models of the training period.
     TrainingError when there is too little, a loss is not a number, or the export does not answer as the trained model.
     """
     config, clock = config or TrainingConfig(), clock or WallClock()
     data = prepare(samples, train_share=config.train_share, report=report)
+    formula = _formula(formula, data.objectives)
     catalogue = catalogue_of(store, samples)
     trained = Trained(
         train_two_tower(data, config.two_tower, seed=seed, report=report),
@@ -83,7 +89,7 @@ def train_candidate(
     report("export", 0, 1, f"writing {out}")
     out.mkdir(parents=True, exist_ok=True)
     indexed = export_candidate(
-        out, data, catalogue, two_tower=two_tower, ranker=ranker, offer=_offer(store, samples, data)
+        out, data, catalogue, two_tower=two_tower, ranker=ranker, offer=_offer(store, samples, data, formula)
     )
     recall = write_neighbours(
         out, samples, data, catalogue.keys[catalogue.shown], config=config.neighbours, history=config.history,
@@ -92,7 +98,7 @@ def train_candidate(
     evaluation.save(out)
     manifest = Manifest(
         line=line, version=version, created_at=utc(clock.now()).isoformat(), objectives=data.objectives,
-        formula={name: DEFAULT_FORMULA[name] for name in data.objectives}, tables=dict(tables or {}),
+        formula=formula, tables=dict(tables or {}),
         metrics=_metrics(evaluation, data, indexed), dials=_dials(config, trained, data, seed=seed),
         data_until=utc(float(samples.event_at[-1])).isoformat(), artefacts=checksums(out, [*recall, out / PACKING]),
     )  # fmt: skip
@@ -101,10 +107,24 @@ def train_candidate(
     return manifest
 
 
-def _offer(store: OnlineStore, samples: SampleColumns, data: Prepared) -> Offer:
-    """What the exported `recommend` knows: items and live rooms as of the newest event, in event time."""
+def _formula(given: Mapping[str, Any] | None, objectives: Sequence[str]) -> dict[str, Any]:
+    """The release's formula as its manifest has it: what is given if it fits the objectives, else the usual one."""
+    if given is None:
+        return {name: DEFAULT_FORMULA[name] for name in objectives}
+    parse(given, objectives)
+    return dict(given)
+
+
+def _offer(store: OnlineStore, samples: SampleColumns, data: Prepared, formula: Mapping[str, Any]) -> Offer:
+    """What the exported `recommend` knows: items and live rooms as of the newest event, in event time.
+
+    It weighs objectives as a plain sum does; a formula of another kind is the proxy's alone, and `recommend` takes the usual.
+    """
     now = max(store.watermark() or 0.0, float(samples.event_at[-1]))
-    weights = [DEFAULT_FORMULA[name] for name in data.objectives]
+    score = parse(formula, data.objectives)
+    plain = score.kind == "sum" and all(term.power == 1.0 for term in score.terms)
+    own = {term.objective: term.number for term in score.terms}
+    weights = [own.get(name, 0.0) if plain else DEFAULT_FORMULA[name] for name in data.objectives]
     return Offer(shelf_of(store, now=now), weights, samples.features[-1])
 
 

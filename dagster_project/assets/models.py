@@ -16,6 +16,7 @@ from features.offline_tables import versions_now
 from features.training_input import TRAINED_ON, read_samples
 from monitoring.gate import judge_offline
 from registry.evaluation import Evaluation
+from registry.line_formula import formula_of
 from registry.manifest import Manifest
 from registry.verdict import Verdict, write_verdict
 
@@ -49,6 +50,7 @@ def candidate(
     manifest = train_candidate(
         read_samples(settings.lake, version=tables.get("samples")), store_as_of(settings.lake, versions=tables), folder,
         line=settings.line, version=version, seed=config.seed, report=steps_to(context), tables=tables,
+        formula=formula_of(settings.releases, settings.line),
     )  # fmt: skip
     evaluation = Evaluation.load(folder)
     pictures = {name: dg.MetadataValue.md(text) for name, text in plots.of_evaluation(evaluation).items()}

@@ -5,9 +5,11 @@ import dagster as dg
 from dagster_project.assets.models import Candidate
 from dagster_project.metadata import plain
 from dagster_project.resources import Platform, logs_to
+from events.clock import WallClock
 from registry.evaluation import Evaluation
 from registry.verdict import Verdict
 from release.deploy import deploy
+from release.guard import Guard
 from serving.tf_serving import TfServing
 
 
@@ -29,8 +31,9 @@ def deployment(
 ) -> dg.MaterializeResult[str]:
     """The release in traffic: published, loaded by the model server, answering, pointed at, the line's champion."""
     settings = platform.settings
+    guard = Guard(releases=settings.releases, clock=WallClock(), who="dagster")  # a promotion may have come meanwhile
     name = deploy(
-        candidate.folder, verdict, releases=settings.releases, models=settings.models,
+        candidate.folder, verdict, releases=settings.releases, models=settings.models, may=guard,
         server=TfServing(settings.model_server), registry=platform.registry, report=logs_to(context),
     )  # fmt: skip
     return dg.MaterializeResult(

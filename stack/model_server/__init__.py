@@ -1,7 +1,6 @@
 """A server for SavedModels that speaks TensorFlow Serving's gRPC, for machines without its binary or image.
 
-Behaviour, flags and error texts follow tensorflow_model_server 2.21; the differences are: it binds loopback only, its port
-opens although a model has no version yet, and what is not here answers UNIMPLEMENTED.
+Behaviour, flags and error texts follow tensorflow_model_server 2.21; docs/guides/model-server.md lists what differs.
 """
 
 import os

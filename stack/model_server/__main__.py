@@ -19,11 +19,14 @@ FAILED = 255
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; exit code 255 with one sentence on standard output when the server cannot start."""
-    given = parser().parse_args(arguments)
+    flags = parser()
+    given, unknown = flags.parse_known_args(arguments)
     if given.version:
         print(f"TensorFlow ModelServer: {importlib.metadata.version('tensorflow-serving-api')}+livefeed")
         print(f"TensorFlow Library: {importlib.metadata.version('tensorflow')}")
         return 0
+    if unknown:
+        print(f"unknown argument: {unknown[0]}\n{flags.format_usage()}", end="", flush=True)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     from stack.model_server.errors import ServingError
     from stack.model_server.server import Server

@@ -39,9 +39,9 @@ class Rules:
     pads: bool
 
 
-def parameters(text: str) -> Rules:
+def parameters(text: str, *, file: str = "") -> Rules:
     """A text-format BatchingParameters as rules; INVALID_ARGUMENT when it is none or its values do not fit together."""
-    return rules(protos.batching(text))
+    return rules(protos.batching(text, file=file))
 
 
 def rules(given: protos.Batching) -> Rules:

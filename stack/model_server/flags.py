@@ -3,18 +3,24 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 if TYPE_CHECKING:  # imports TensorFlow: ten seconds that --help need not pay
+    from stack.model_server.batching import Rules
     from stack.model_server.options import Grpc, Options, Rest
     from stack.model_server.servable import Threads
 
 USAGE_ERROR = 255
+Parsed = TypeVar("Parsed")
 # Upstream's flags that change nothing here: taken, so that one command line starts either server.
 WITHOUT_EFFECT = (
     "num_load_threads", "num_unload_threads", "flush_filesystem_caches", "per_process_gpu_memory_fraction",
-    "remove_unused_fields_from_bundle_metagraph", "xla_cpu_compilation_enabled", "enable_profiler",
+    "remove_unused_fields_from_bundle_metagraph", "xla_cpu_compilation_enabled", "xla_gpu_compilation_enabled",
+    "enable_per_model_batching_parameters", "platform_config_file", "tensorflow_session_config_file",
+    "use_alts_credentials", "num_tflite_pools", "num_tflite_interpreters_per_pool", "thread_pool_factory_config_file",
+    "mixed_precision", "skip_initialize_tpu",
 )  # fmt: skip
 
 
@@ -42,11 +48,11 @@ def parser() -> argparse.ArgumentParser:
 
 def options(given: argparse.Namespace) -> "Options":
     """What the flags ask for; ServingError or OSError when they contradict each other or a file is not what it should be."""
-    from stack.model_server import batching, config, protos
+    from stack.model_server import config, protos
     from stack.model_server.errors import ServingError
     from stack.model_server.loading import LoadOptions
     from stack.model_server.options import Options
-    from stack.model_server.services import Rules
+    from stack.model_server.services import Rules as AnswerRules
 
     if not given.model_config_file and not given.model_base_path:
         raise ServingError.invalid(
@@ -56,7 +62,6 @@ def options(given: argparse.Namespace) -> "Options":
         raise ServingError.invalid(
             "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
         )
-    monitoring = given.monitoring_config_file
     return Options(
         port=given.port,
         models=() if given.model_config_file else (config.ModelConfig(given.model_name, Path(given.model_base_path)),),
@@ -72,10 +77,11 @@ def options(given: argparse.Namespace) -> "Options":
             tags=tuple(given.saved_model_tags.split(",")),
             enable_model_warmup=given.enable_model_warmup,
             num_request_iterations_for_warmup=given.num_request_iterations_for_warmup,
+            prefer_tflite_model=given.prefer_tflite_model,
         ),
-        rules=Rules(given.enable_signature_method_name_check, given.enable_serialization_as_tensor_content),
-        batching=batching.parameters(_text(given.batching_parameters_file)) if given.enable_batching else None,
-        monitoring=protos.monitoring(_text(monitoring)) if monitoring else protos.Monitoring(),
+        rules=AnswerRules(given.enable_signature_method_name_check, given.enable_serialization_as_tensor_content),
+        batching=_batching(given.batching_parameters_file) if given.enable_batching else None,
+        monitoring=_parsed(protos.monitoring, given.monitoring_config_file) or protos.Monitoring(),
         rest=_rest(given),
         grpc=_grpc(given),
     )
@@ -133,6 +139,8 @@ def _add_running(flags: argparse.ArgumentParser) -> None:
         help="threads inside an operation; 0: TensorFlow's choice; else 1",
     )
     add("--tensorflow_inter_op_parallelism", type=int, help="threads between operations; 0: TensorFlow's choice")
+    _add_bool(flags, "prefer_tflite_model", help="serve a version's model.tflite where there is one")
+    _add_bool(flags, "enable_profiler", default=True, help="answer tensorflow.ProfilerService")
     _add_bool(flags, "enable_batching", help="run requests together")
     add("--batching_parameters_file", default="", help="text file with BatchingParameters")
     _add_bool(flags, "enable_signature_method_name_check", help="refuse signatures made for another API")
@@ -144,12 +152,23 @@ def _add_bool(flags: argparse.ArgumentParser, name: str, *, help: str, default: 
 
 
 def _threads(given: argparse.Namespace) -> "Threads":
+    from stack.model_server.errors import ServingError
     from stack.model_server.servable import Threads
 
     both, inside, between = (
         given.tensorflow_session_parallelism, given.tensorflow_intra_op_parallelism, given.tensorflow_inter_op_parallelism,
     )  # fmt: skip
-    return Threads(inside=(both or 1) if inside is None else inside, between=both if between is None else between)
+    apart = max(inside or 0, between or 0) > 0
+    if both > 0 and min(inside or 0, between or 0) > 0:
+        raise ServingError.invalid(
+            "Either configure server_options.tensorflow_session_parallelism or "
+            "(server_options.tensorflow_intra_op_parallelism, server_options.tensorflow_inter_op_parallelism) separately. "
+            "You cannot configure all."
+        )
+    if both > 0 and not apart:
+        return Threads(both, both)
+    default = Threads()
+    return Threads(default.inside if inside is None else inside, default.between if between is None else between)
 
 
 def _rest(given: argparse.Namespace) -> "Rest | None":
@@ -172,12 +191,22 @@ def _grpc(given: argparse.Namespace) -> "Grpc":
         socket_path=given.grpc_socket_path,
         arguments=channel_arguments(given.grpc_channel_arguments),
         health=given.enable_grpc_healthcheck_service,
-        ssl=protos.ssl(_text(given.ssl_config_file)) if given.ssl_config_file else None,
+        ssl=_parsed(protos.ssl, given.ssl_config_file),
+        profiler=given.enable_profiler,
     )
 
 
-def _text(path: str) -> str:
-    return Path(path).read_text() if path else ""
+def _batching(file: str) -> "Rules":
+    from stack.model_server import batching
+
+    return _parsed(batching.parameters, file) or batching.parameters("")
+
+
+def _parsed(parse: Callable[..., Parsed], file: str) -> "Parsed | None":
+    """What a text file says; None without a file."""
+    from stack.model_server.protos import read_file
+
+    return parse(read_file(file), file=file) if file else None
 
 
 def _yes_or_no(text: str) -> bool:

@@ -86,9 +86,9 @@ def plan(servable: Served, signature_name: str, inputs: Iterable[str], output_fi
     fetches = outputs_of(output_filter, signature)
     made = Plan(
         name,
-        {alias: signature.inputs[alias].dtype for alias in key[1]},
+        {alias: tensors.base_type(signature.inputs[alias].dtype) for alias in key[1]},
         tuple(fetches),
-        {alias: signature.outputs[alias].dtype for alias in fetches},
+        {alias: tensors.base_type(signature.outputs[alias].dtype) for alias in fetches},
     )
     if len(plans) < PLANS:
         plans[key] = made

@@ -28,6 +28,7 @@ class Grpc:
     socket_path: str = ""  # a Unix socket, beside the port
     arguments: tuple[tuple[str, int | str], ...] = ()  # of the channel, in gRPC core's names
     health: bool = False  # answer grpc.health.v1.Health
+    profiler: bool = True  # answer tensorflow.ProfilerService
     ssl: protos.Ssl | None = None  # None: plain text
 
 

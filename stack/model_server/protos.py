@@ -1,12 +1,16 @@
 """Text-format configuration whose messages the tensorflow-serving-api package lacks: monitoring, TLS and batching."""
 
+import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 
-from stack.model_server.errors import ServingError
+from stack.model_server.errors import ServingError, code_of
 
+log = logging.getLogger("model_server")
 PACKAGE = "tensorflow.serving"
 METRICS_PATH = "/monitoring/prometheus/metrics"
 INT64, STRING, BOOL = ".google.protobuf.Int64Value", ".google.protobuf.StringValue", ".google.protobuf.BoolValue"
@@ -67,21 +71,21 @@ class Batching:
     max_execution_batch_size: int | None = None
 
 
-def monitoring(text: str) -> Monitoring:
+def monitoring(text: str, *, file: str = "") -> Monitoring:
     """A text-format MonitoringConfig; INVALID_ARGUMENT when it is none."""
-    config = _parse(text, "MonitoringConfig").prometheus_config
+    config = _parse(text, "MonitoringConfig", file).prometheus_config
     return Monitoring(config.enable, config.path or METRICS_PATH)
 
 
-def ssl(text: str) -> Ssl:
+def ssl(text: str, *, file: str = "") -> Ssl:
     """A text-format SSLConfig; INVALID_ARGUMENT when it is none."""
-    message = _parse(text, "SSLConfig")
+    message = _parse(text, "SSLConfig", file)
     return Ssl(message.server_key, message.server_cert, message.custom_ca, message.client_verify)
 
 
-def batching(text: str) -> Batching:
+def batching(text: str, *, file: str = "") -> Batching:
     """A text-format BatchingParameters; INVALID_ARGUMENT when it is none. Its values are checked where they are used."""
-    message = _parse(text, "BatchingParameters")
+    message = _parse(text, "BatchingParameters", file)
 
     def given(name: str) -> Any:
         return getattr(message, name).value if message.HasField(name) else None
@@ -99,12 +103,23 @@ def batching(text: str) -> Batching:
     )
 
 
-def _parse(text: str, name: str) -> Any:
+def read_file(path: str | Path) -> str:
+    """The text of a configuration file; where it cannot be read, the file system's own status in TensorFlow's words."""
+    try:
+        return str(tf.io.gfile.GFile(str(path)).read())
+    except tf.errors.OpError as error:
+        raise ServingError(code_of(error.error_code), error.message) from None
+    except ValueError:
+        raise ServingError.invalid(f"Invalid protobuf file: '{path}'") from None
+
+
+def _parse(text: str, name: str, file: str) -> Any:
     message = message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"{PACKAGE}.{name}"))()
     try:
         text_format.Parse(text, message, descriptor_pool=_POOL)
     except text_format.ParseError as error:
-        raise ServingError.invalid(f"Error parsing text-format {PACKAGE}.{name}: {error}") from None
+        log.error("Error parsing text-format %s.%s: %s", PACKAGE, name, error)
+        raise ServingError.invalid(f"Invalid protobuf file: '{file}'") from None
     return message
 
 

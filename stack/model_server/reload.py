@@ -9,8 +9,9 @@ from typing import Any
 
 import grpc
 
-from stack.model_server.config import check_list, check_platforms, models_of, platform_of, read
+from stack.model_server.config import ModelConfig, check_list, check_platforms, models_of, platform_of, read
 from stack.model_server.errors import ServingError
+from stack.model_server.protos import read_file
 from stack.model_server.table import ModelTable
 
 log = logging.getLogger("model_server")
@@ -21,11 +22,22 @@ LOOK_AGAIN_S = 0.01
 class Configuration:
     """Applies ModelServerConfig messages to a table, one at a time, with upstream's checks in upstream's order."""
 
-    def __init__(self, table: ModelTable) -> None:
+    def __init__(self, table: ModelTable, *, looks: bool = True) -> None:
         self._table = table
+        self._looks = looks  # False: versions on disk are never looked for
         self._kind: str | None = None
         self._platforms: dict[str, Any] = {}
+        self._served: tuple[ModelConfig, ...] | None = None
+        self._awaited: frozenset[str] = frozenset()
         self._applying = threading.Lock()
+
+    def reload(self, message: Any) -> frozenset[str]:
+        """Apply it; the models to wait for: those that are new, and those of an earlier reload that are not settled yet."""
+        new = self.apply(message)
+        with self._applying:
+            waiting = {name for name in self._awaited | new if name in self._table.names() and not self._settled(name)}
+            self._awaited = frozenset(waiting)
+            return self._awaited | new
 
     def apply(self, message: Any) -> frozenset[str]:
         """Label and serve what the message lists; the names of models that are new. ServingError when it may not be.
@@ -53,8 +65,14 @@ class Configuration:
             self._table.label(models)
             check_platforms(rows)
             new = self._table.serve(models)
-            self._table.look()
+            # A file is applied again at every poll; the disk has a poll of its own.
+            if self._looks and models != self._served:
+                self._table.look()
+            self._served = models
             return new
+
+    def _settled(self, name: str) -> bool:
+        return self._table.serves(name) or bool(self._table.failures(name))
 
     def _check_changes(self, rows: Any) -> None:
         for row in rows:
@@ -69,34 +87,35 @@ class Configuration:
 
 
 class ConfigFile:
-    """A configuration file that is read again and again; a text is applied once, and a complaint is logged once."""
+    """A configuration file that is applied again and again, so that it wins over a reload; a complaint is logged once."""
 
     def __init__(self, path: Path, configuration: Configuration) -> None:
         self._path = path
         self._configuration = configuration
-        self._text: str | None = None
+        self._bad_text: str | None = None
         self._complaint = ""
 
     def apply(self) -> frozenset[str]:
         """Apply the file as it is now; ServingError when it cannot be read or may not be applied."""
-        try:
-            text = self._path.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ServingError.invalid(f"Invalid protobuf file: '{self._path}': {error}") from None
-        new = self._configuration.apply(read(text, file=str(self._path)))
-        self._text = text
-        return new
+        return self._apply(read_file(self._path))
 
     def poll(self) -> None:
-        """Apply it if its text is not in force; a bad one changes nothing and is logged."""
+        """Apply it again; a bad one changes nothing and is logged."""
         try:
-            if self._path.read_text() != self._text:
-                self.apply()
-            self._complaint = ""
-        except (OSError, UnicodeDecodeError, ServingError) as error:
+            text = read_file(self._path)
+            if text != self._bad_text:
+                self._apply(text)
+                self._complaint = ""
+        except ServingError as error:
             if str(error) != self._complaint:
                 log.error("PollFilesystemAndReloadConfig failed to ReloadConfig: %s", error)
             self._complaint = str(error)
+
+    def _apply(self, text: str) -> frozenset[str]:
+        self._bad_text = text
+        message = read(text, file=str(self._path))
+        self._bad_text = None
+        return self._configuration.apply(message)
 
 
 def wait_until_available(table: ModelTable, names: Iterable[str], *, what: str, going_on: Callable[[], bool]) -> None:

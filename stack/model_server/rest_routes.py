@@ -134,7 +134,7 @@ class Routes:
     def _predict(self, target: Target, body: bytes) -> Answer:
         document = parse_object(body)
         name = json_tensor.signature_name(document)
-        with self._table.lease(target.model, version=target.version, label=target.label) as servable:
+        with self._table.lease(target.model, version=target.version, label=target.label or None) as servable:
             signature = servable.signatures.get(name or DEFAULT_SIGNATURE)
             if signature is None:
                 raise ServingError.invalid(
@@ -165,7 +165,7 @@ class Routes:
         target.write(request.model_spec)
         request.model_spec.signature_name = json_tensor.signature_name(document)
         json_examples.read_examples(document, request.input)
-        return self._table.lease(target.model, version=target.version, label=target.label)
+        return self._table.lease(target.model, version=target.version, label=target.label or None)
 
     def _status(self, target: Target, body: bytes) -> Answer:
         request = get_model_status_pb2.GetModelStatusRequest()

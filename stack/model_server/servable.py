@@ -1,6 +1,6 @@
 """One loaded SavedModel: its session, its signatures, and running them on numpy arrays as the C++ server would."""
 
-import threading
+import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,12 +14,14 @@ from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.client import pywrap_tf_session as runtime
 
 from stack.model_server.errors import ServingError, code_of
+from stack.model_server.holding import Holding
 
 DEFAULT_SIGNATURE = "serving_default"
 Array = np.ndarray[Any, Any]
 CALLER_THREAD = -1
 CALLABLES = 32
 FIRST_RUN_TIMEOUT_S = 30.0
+UNKNOWN_OPERATION = "Op type not registered"
 GRAPHS = ("saved_model.pb", "saved_model.pbtxt")
 # Kernels whose run has no end of its own: a run with one of these is given the request's deadline.
 ENDLESS = frozenset({
@@ -70,7 +72,7 @@ class Served(Protocol):
         """Free it once nobody holds it; False when somebody still does after `wait_s` seconds (None: as long as it takes)."""
 
 
-class Servable:
+class Servable(Holding):
     """A SavedModel in a session of its own; `hold()` before use and `let_go()` after it."""
 
     def __init__(
@@ -82,52 +84,20 @@ class Servable:
         threads: Threads = Threads(),
         tags: Sequence[str] = (tf.saved_model.SERVING,),
     ) -> None:
+        super().__init__()
         self.name = name
         self.version = version
-        self._session = tf.compat.v1.Session(graph=tf.Graph(), config=_session_config(threads))
-        try:
-            graph = _load(self._session, path, tags)
-        except BaseException:
-            self._session.close()
-            raise
+        self._session, graph = _open(path, threads, tags)
         self.signatures: dict[str, Any] = dict(graph.signature_def)
         self._tensors = {key: _tensor_names(definition) for key, definition in self.signatures.items()}
         self._endless = _may_not_end(graph.graph_def)
         self._callables: dict[tuple[tuple[str, ...], tuple[str, ...]], Any] = {}
-        self._holds = 0
-        self._closing = False
-        self._changed = threading.Condition()
         self._run_each_once()
-
-    def hold(self) -> bool:
-        """Keep the session open until `let_go`; False when it is closed or about to be."""
-        with self._changed:
-            if self._closing:
-                return False
-            self._holds += 1
-            return True
-
-    def let_go(self) -> None:
-        """End one `hold`."""
-        with self._changed:
-            self._holds -= 1
-            if self._closing:
-                self._changed.notify_all()
-
-    def close(self, *, wait_s: float | None = None) -> bool:
-        """Free the session once nobody holds it; False, still closing, when somebody does after `wait_s` seconds."""
-        with self._changed:
-            self._closing = True
-            if not self._changed.wait_for(lambda: self._holds == 0, wait_s):
-                return False
-        self._callables.clear()
-        self._session.close()
-        return True
 
     def signature(self, name: str) -> Any:
         """The SignatureDef of that name; FAILED_PRECONDITION when there is none."""
         if name not in self.signatures:
-            raise ServingError.precondition(f'Serving signature key "{name}" not found.')
+            raise not_found(name)
         return self.signatures[name]
 
     def run(
@@ -143,7 +113,7 @@ class Servable:
     ) -> list[Array]:
         """The same by the names of the graph's tensors; DEADLINE_EXCEEDED when there is no time or the run takes longer."""
         if timeout_s is not None and timeout_s <= 0:
-            raise _too_late()
+            raise too_late()
         try:
             if self._endless and timeout_s is not None:
                 return self._run_timed(feeds, fetches, timeout_s)
@@ -153,6 +123,10 @@ class Servable:
         except tf.errors.OpError as error:
             raise ServingError(code_of(error.error_code), error.message) from None
         return out if order is None else [out[place] for place in order]
+
+    def _free(self) -> None:
+        self._callables.clear()
+        self._session.close()
 
     def _callable(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> tuple[Any, list[int] | None]:
         """A prepared run and, where it fetches in another order, the places of `fetches` in it.
@@ -210,6 +184,28 @@ class Servable:
                 self.run(name, feeds, sorted(definition.outputs), timeout_s=FIRST_RUN_TIMEOUT_S)
 
 
+def _open(path: Path, threads: Threads, tags: Sequence[str]) -> tuple[Any, Any]:
+    """A session with a SavedModel in it and the MetaGraphDef; a graph of TF Text is tried again with its operations."""
+    for last in (False, True):
+        session = tf.compat.v1.Session(graph=tf.Graph(), config=_session_config(threads))
+        try:
+            return session, _load(session, path, tags)
+        except BaseException as error:
+            session.close()
+            if last or UNKNOWN_OPERATION not in str(error) or not _register_text_operations():
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
+def _register_text_operations() -> bool:
+    """Load TF Text's operations, which upstream has built in; False where that package is not installed."""
+    try:
+        importlib.import_module("tensorflow_text")
+    except ImportError:
+        return False
+    return True
+
+
 def _session_config(threads: Threads) -> Any:
     return tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=threads.inside, inter_op_parallelism_threads=threads.between
@@ -252,7 +248,13 @@ def _may_not_end(graph: Any) -> bool:
     return any(node.op in ENDLESS for group in nodes for node in group)
 
 
-def _too_late() -> ServingError:
+def not_found(signature: str) -> ServingError:
+    """What a model without that signature answers."""
+    return ServingError.precondition(f'Serving signature key "{signature}" not found.')
+
+
+def too_late() -> ServingError:
+    """What a request with no time left is answered."""
     return ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, "Timed out before the model was run")
 
 

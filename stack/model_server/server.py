@@ -16,6 +16,7 @@ from stack.model_server.loading import loader
 from stack.model_server.observer import Tally
 from stack.model_server.options import Options
 from stack.model_server.pool import Pool
+from stack.model_server.profiler import Profiler
 from stack.model_server.prometheus import PrometheusObserver
 from stack.model_server.protos import Ssl
 from stack.model_server.reload import ConfigFile, Configuration, wait_until_available
@@ -48,7 +49,7 @@ class Server:
             retry_wait_s=options.load_retry_interval_s,
             labels_before_load=options.allow_version_labels_for_unavailable_models,
         )
-        self._configuration = Configuration(self._table)
+        self._configuration = Configuration(self._table, looks=options.file_system_poll_wait_s >= 0)
         file = options.model_config_file
         self._file = ConfigFile(file, self._configuration) if file else None
         self._grpc = _grpc_server(options)
@@ -56,6 +57,7 @@ class Server:
             PredictionService(self._table, observer, options.rules).handlers(),
             ModelService(self._table, self._configuration, observer).handlers(),
             *([health_handlers()] if options.grpc.health else []),
+            *([Profiler().handlers()] if options.grpc.profiler else []),
         ))  # fmt: skip
         self._rest = _rest_server(options, self._table, observer, metrics)
 
@@ -65,7 +67,7 @@ class Server:
         return self._rest.port if self._rest else 0
 
     def start(self) -> int:
-        """Configure, load, then open the ports (gRPC's is returned); ServingError when one of them cannot be."""
+        """Configure, load, then open the ports (gRPC's is returned); ServingError when it or a model cannot be had."""
         sys.setswitchinterval(SWITCH_S)
         try:
             self._load_models()
@@ -114,30 +116,57 @@ class Server:
         settings = self._options.grpc
         address = f"{LOOPBACK}:{self._options.port}"
         try:
-            if settings.ssl is not None:
-                port = self._grpc.add_secure_port(address, _credentials(settings.ssl))
-            else:
-                port = self._grpc.add_insecure_port(address)
+            port = self._listen(address)
             if settings.socket_path:
-                self._grpc.add_insecure_port(f"unix:{settings.socket_path}")
+                self._listen(f"unix:{settings.socket_path}")
         except RuntimeError:
             raise ServingError(
                 grpc.StatusCode.UNAVAILABLE, f"port {self._options.port} is taken or not allowed"
             ) from None
         self._grpc.start()
-        if self._rest:
+        self._open_rest(port)
+        return port
+
+    def _listen(self, address: str) -> int:
+        ssl = self._options.grpc.ssl
+        if ssl is None:
+            return int(self._grpc.add_insecure_port(address))
+        return int(self._grpc.add_secure_port(address, _credentials(ssl)))
+
+    def _open_rest(self, grpc_port: int) -> None:
+        """Open the REST port; as upstream, without it gRPC is served all the same."""
+        rest = self._options.rest
+        if self._rest is None or rest is None:
+            return
+        if rest.port == grpc_port:
+            log.error(
+                "--rest_api_port cannot be same as --port. Please use a different port for HTTP/REST API. "
+                "Skipped exporting HTTP/REST API."
+            )
+            return
+        try:
             self._rest.start()
-        return int(port)
+        except ServingError:
+            log.error("Failed to start HTTP Server at localhost:%d", rest.port)
+        else:
+            log.info("Exporting HTTP/REST API at:localhost:%d ...", self._rest.port)
 
     def _repeat(self, work: Callable[[], object], wait_s: float, *, at_once: bool = False) -> None:
         if wait_s <= 0:
             return
 
+        def step() -> None:
+            # Whatever goes wrong once must not end the watch over all models.
+            try:
+                work()
+            except Exception:
+                log.exception("%s failed and is tried again", getattr(work, "__qualname__", work))
+
         def loop() -> None:
             if at_once:
-                work()
+                step()
             while not self._stopping.wait(wait_s):
-                work()
+                step()
 
         thread = threading.Thread(target=loop, daemon=True)
         thread.start()

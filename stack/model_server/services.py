@@ -19,7 +19,7 @@ from tensorflow_serving.apis import (
 from stack.model_server import inference, wire
 from stack.model_server.errors import ServingError
 from stack.model_server.inference import Terms, asked
-from stack.model_server.lifecycle import Version
+from stack.model_server.lifecycle import State, Version
 from stack.model_server.observer import Tally
 from stack.model_server.predict import predict_bytes
 from stack.model_server.reload import Configuration, wait_until_available
@@ -150,7 +150,7 @@ class ModelService:
                     "supported"
                 )
             before = {name: self._observer.count(name) for name in request.metric_names}
-            new = self._configuration.apply(request.config)
+            new = self._configuration.reload(request.config)
             wait_until_available(self._table, new, what="model(s)", going_on=context.is_active)
             response = model_management_pb2.ReloadConfigResponse()
             response.status.SetInParent()
@@ -210,7 +210,8 @@ def _write_status(version: Version, row: Any) -> None:
     row.version = version.number
     row.state = int(version.state)
     row.status.SetInParent()
-    if version.error is not None:
+    # While a load is tried again its last error is not the version's.
+    if version.error is not None and version.state is State.END:
         row.status.error_code = version.error.number
         row.status.error_message = version.error.message
 

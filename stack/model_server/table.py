@@ -59,7 +59,9 @@ class ModelTable:
             before = self._served
             known = dict(self._models)
             for config in models:
-                known[config.name] = Model(config, known[config.name].versions if config.name in known else {})
+                before_it = known.get(config.name)
+                if before_it is None or before_it.config != config:
+                    known[config.name] = Model(config, before_it.versions if before_it else {})
             self._models = known
             self._served = frozenset(config.name for config in models)
             for name in set(known) - self._served:
@@ -77,15 +79,18 @@ class ModelTable:
         A base path that is missing abandons the whole look and unloads nothing, as upstream does.
         """
         with self._writing:
-            seen = {}
+            seen, complaint = {}, ""
             for name in sorted(self._served):
                 base = self._models[name].config.base_path
                 try:
                     seen[name] = found(base)
+                except ValueError as error:
+                    # A path that can never be, as one with a NUL in it, is this model's trouble alone.
+                    complaint = f"Could not find base path {str(base)!r} for servable {name} with error {error}"
                 except OSError as error:
                     self._complain(f"Could not find base path {base} for servable {name} with error {error}")
                     return
-            self._complain("")
+            self._complain(complaint)
             for name, on_disk in seen.items():
                 self._aspire(self._models[name], on_disk)
 
@@ -131,7 +136,7 @@ class ModelTable:
                     self._finish_unload(model, version, wait_s=wait_s)
 
     @contextmanager
-    def lease(self, name: str, *, version: int | None = None, label: str = "") -> Iterator[Served]:
+    def lease(self, name: str, *, version: int | None = None, label: str | None = None) -> Iterator[Served]:
         """Hold the model that answers: of the version or label asked for, else the highest AVAILABLE.
 
         A swap may close the model found before it is held; then the look-up finds the one after it.
@@ -143,10 +148,10 @@ class ModelTable:
         finally:
             servable.let_go()
 
-    def _find(self, name: str, version: int | None, label: str) -> Served:
+    def _find(self, name: str, version: int | None, label: str | None) -> Served:
         if not name:
             raise ServingError.invalid("ModelSpec has no name specified.")
-        if label:
+        if label is not None:
             version = self._labelled(name, label)
         model = self._models.get(name)
         for candidate in model.available() if model else ():

@@ -18,12 +18,15 @@ from tensorflow_serving.apis import model_pb2
 from stack.model_server import tensors
 from stack.model_server.errors import ServingError
 from stack.model_server.servable import Array
+from stack.model_server.varints import BadBytes, read_varint, varint
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 SPEC, INPUTS, FILTER = 1, 2, 3
 DTYPE, SHAPE, CONTENT = 1, 2, 4
 # The packed fields whose bytes are the array's own, by type; strings have no raw content.
 PACKED = {types_pb2.DT_FLOAT: 5, types_pb2.DT_DOUBLE: 6}
+# The types whose content is the array's own bytes; words have lengths, and a truth value is to be 0 or 1.
+VIEWED = tensors.numpy_types(but=(types_pb2.DT_STRING, types_pb2.DT_BOOL))
 Field = tuple[int, int, Any]
 
 
@@ -34,10 +37,6 @@ class Asked:
     spec: Any | None
     inputs: Mapping[str, memoryview] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
-
-
-class BadBytes(ValueError):
-    """Bytes that are no message."""
 
 
 def request(data: bytes) -> Asked:
@@ -66,8 +65,9 @@ def tensor(key: str, data: memoryview) -> Array:
     try:
         fast = _view(data)
         return fast if fast is not None else tensors.decode(key, tensor_pb2.TensorProto.FromString(bytes(data)))
-    except (BadBytes, DecodeError) as error:
-        raise ServingError.invalid(f"tensor parsing error: {key}: {error}") from None
+    # BadBytes is a ValueError, and so is what numpy says of a shape.
+    except (ValueError, DecodeError):
+        raise ServingError.invalid(f"tensor parsing error: {key}") from None
 
 
 def response(spec: Any, outputs: Mapping[str, tuple[Array, int]], *, as_content: bool = False) -> bytes:
@@ -82,30 +82,20 @@ def response(spec: Any, outputs: Mapping[str, tuple[Array, int]], *, as_content:
     return b"".join([*parts, b"\x12", varint(len(written)), written])
 
 
-def varint(number: int) -> bytes:
-    """A base-128 varint of a number that is not negative."""
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
 def fields(data: memoryview) -> Iterator[Field]:
     """Every (field number, wire type, value) of a message, in order; BadBytes when it is none."""
     at, end = 0, len(data)
     while at < end:
-        tag, at = _varint(data, at)
+        tag, at = read_varint(data, at)
         number, kind = tag >> 3, tag & 7
         if kind == BYTES:
-            size, at = _varint(data, at)
+            size, at = read_varint(data, at)
             if size > end - at:
                 raise BadBytes("a field is longer than its message")
             yield number, kind, data[at : at + size]
             at += size
         elif kind == VARINT:
-            value, at = _varint(data, at)
+            value, at = read_varint(data, at)
             yield number, kind, value
         elif kind in (FIXED32, FIXED64):
             size = 4 if kind == FIXED32 else 8
@@ -115,19 +105,6 @@ def fields(data: memoryview) -> Iterator[Field]:
             at += size
         else:
             raise BadBytes(f"wire type {kind} is none of 0, 1, 2, 5")
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    number = shift = 0
-    while True:
-        if at >= len(data) or shift > 63:
-            raise BadBytes("a varint does not end")
-        byte = data[at]
-        at += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number, at
-        shift += 7
 
 
 def _entry(data: memoryview) -> tuple[str, memoryview]:
@@ -152,11 +129,8 @@ def _view(data: memoryview) -> Array | None:
             values, where = value, number
         else:
             return None
-    if values is None or shape is None or where not in (CONTENT, PACKED.get(dtype)) or dtype == tensors.STRING:
-        return None
-    try:
-        kind_of = np.dtype(tensors.numpy_type(dtype))
-    except TypeError:
+    kind_of = VIEWED.get(dtype)
+    if values is None or shape is None or kind_of is None or where not in (CONTENT, PACKED.get(dtype)):
         return None
     count = 1
     for size in shape:

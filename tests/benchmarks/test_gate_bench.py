@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.proportion import proportion_confint, proportions_ztest
 
-from benchmarks.gate import compared, per_impression, share
+from benchmarks.gate import LIFTS, Tally, compared, measure, per_impression, share
 from benchmarks.gate_broken import broken_decisions
 from benchmarks.gate_world import Crowd, outcomes, planned, sessions, shared_canaries, small_canary
 from monitoring.canary_gate import Action, judge_all
@@ -12,6 +12,7 @@ from monitoring.canary_looks import make_looks
 from monitoring.canary_plan import Audit, CanaryConfig
 from monitoring.stats import RatioSums
 from registry.verdict import Outcome
+from settings import Settings
 
 AUDIT = Audit("bench", Outcome.PASS, 0.0)
 CROWD = Crowd()
@@ -70,6 +71,40 @@ def test_the_planned_variance_is_that_of_canaries_at_their_decision() -> None:
         arms = small_canary(rng, plan, 4_000, CROWD).hours[-1].arms
         lifts.append(arms["canary"].metrics["ctr"].ratio / arms["stable"].metrics["ctr"].ratio - 1)
     assert np.var(lifts) == pytest.approx(plan.deciding.planned_variance, rel=0.35)  # three errors of 150
+
+
+def test_a_third_arm_serves_what_control_serves_and_leaves_the_other_two_as_they_were() -> None:
+    two = planned(200, 600, CanaryConfig(), CROWD, seed=1, viewers=2_000)
+    three = planned(200, 600, CanaryConfig(), CROWD, seed=1, viewers=2_000, baseline=200)
+    assert three.weights == {"canary": 0.2, "stable": 0.6, "baseline": 0.2} and three.baseline == "baseline"
+    assert [one.planned_variance for one in three.metrics] == [one.planned_variance for one in two.metrics]
+    arms = small_canary(np.random.default_rng(7), three, 20_000, CROWD, lift=0.5).hours[-1].arms
+    assert [round(arms[name].viewers / 1_000) for name in three.weights] == [4, 12, 4]
+    rates = {name: arm.metrics["ctr"].ratio for name, arm in arms.items()}
+    assert rates["baseline"] == pytest.approx(rates["stable"], rel=0.05)
+    assert rates["canary"] == pytest.approx(1.5 * rates["stable"], rel=0.07)
+
+
+def test_every_kind_of_identical_canary_has_its_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alike are 2,000 of each kind; two of each are enough to see that all are judged and held against the same bounds."""
+    monkeypatch.setattr("benchmarks.gate.AA_RUNS", 2)
+    monkeypatch.setattr("benchmarks.gate.by_lift", lambda seed, say: {lift: one_tally() for lift in LIFTS})
+    monkeypatch.setattr("benchmarks.gate.RATIO_RUNS", 50)
+    monkeypatch.setattr("benchmarks.gate.BROKEN_CANARIES", 1)
+    result = measure(Settings(), 3, lambda _: None)
+    bounds = {one.name: one.bound for one in result.bars}
+    for name in ("aa", "strong", "fresh", "fresh_strong"):
+        assert bounds[f"{name}_promoted_or_rolled_back_share"] == bounds[f"{name}_gained_or_rolled_back_share"] == 0.06
+        assert bounds[f"{name}_rolled_back_share"] == 0.05
+        assert result.figures[f"{name}_runs"] == 2
+    assert {"fresh_held_for_baseline_share", "fresh_strong_held_for_baseline_high"} <= result.figures.keys()
+
+
+def one_tally() -> Tally:
+    plan = planned(200, 600, CanaryConfig(), CROWD, seed=1, viewers=2_000)
+    tally = Tally()
+    tally.add(small_canary(np.random.default_rng(2), plan, 800, CROWD))
+    return tally
 
 
 def test_the_naive_rival_is_the_z_test_of_two_proportions() -> None:

@@ -1,5 +1,6 @@
 """The canary's assets over real tables and labels: what the job decides and does, and what blocks a promotion."""
 
+import sys
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -9,6 +10,7 @@ import dagster as dg
 import pytest
 
 from dagster_project import resources
+from dagster_project.assets import models
 from dagster_project.definitions import defs
 from dagster_project.jobs import canary_due
 from dagster_project.partitions import event_months
@@ -16,10 +18,12 @@ from dagster_project.resources import Platform
 from dagster_project.run import Learned, learned
 from events.schema import Impression
 from registry.experiment import Experiments, Record, State
-from release.promotion_plan import barred
+from registry.manifest import point_live
+from release.guard import Guard
 from tests.monitoring.shadow_stories import FAR, click, told
 from tests.registry.test_experiment import experiment
 from tests.release.canaries import CONFIG, HOUR, START, Canary, edited
+from tests.release.evenings import shown
 
 
 @pytest.fixture
@@ -97,8 +101,18 @@ def test_an_audit_that_is_gone_when_the_promotion_is_due_blocks_it(
         return done
 
     monkeypatch.setattr(type(canary.promotion), "decide", decide_and_lose_the_audit)
-    assert run().failure == "asset check audit_stands of canary_decision failed: last audit of demo: none"
+    wanted = "asset check audit_stands of canary_decision failed: line demo has no bias audit"
+    assert run().failure == wanted
+    assert run().failure == wanted  # the decision was made in the first run, and is still not done
     assert canary.traffic() == {"stable": "demo-1", "canary": "demo-2"}
+    canary.audited(at=START - 40 * 24 * HOUR)
+    monkeypatch.undo()
+    monkeypatch.setattr("release.traffic.CONFIG_POLL_S", 0.0)
+    monkeypatch.setattr(resources.Platform, "promotion", lambda *_: canary.promotion)
+    assert "the bias audit is 40 days old; 33 are allowed" in run().failure
+    canary.audited()
+    assert run().failure == ""
+    assert canary.traffic() == {"stable": "demo-2"}
 
 
 def test_a_log_that_does_not_replay_blocks_the_promotion(
@@ -118,12 +132,14 @@ def test_a_release_that_the_log_speaks_against_ends_in_shadow_and_the_run_says_w
     canary: Canary, run: Callable[[], Learned]
 ) -> None:
     canary.start(edited(CONFIG, shadow_hours=1.0))
-    canary.evening.store([click("nobody", "none", 0), *told(FAR, candidate=1).events])
+    canary.evening.store(
+        [click("nobody", "none", 0), *told(FAR, candidate=1).events, shown("late", "late", "i", 4_600)]
+    )
     at(canary, 0)
     done = run()
     assert done.failure == ""
-    shown = done.assets["canary_decision"]
-    assert (shown["state"], shown["off_policy"], shown["off_policy.reasons"]) == (
+    told_of = done.assets["canary_decision"]
+    assert (told_of["state"], told_of["off_policy"], told_of["off_policy.reasons"]) == (
         "rolled_back",
         "fail",
         "clearly_worse",
@@ -135,7 +151,8 @@ def test_a_shadow_phase_that_cannot_be_judged_fails_the_run_and_says_why(
     canary: Canary, run: Callable[[], Learned]
 ) -> None:
     canary.start(edited(CONFIG, shadow_hours=1.0))
-    canary.evening.store([one for one in told(FAR, candidate=1).events if isinstance(one, Impression)])
+    shown_alone = [one for one in told(FAR, candidate=1).events if isinstance(one, Impression)]
+    canary.evening.store([*shown_alone, shown("late", "late", "i", 4_600)])
     at(canary, 0)
     failure = run().failure
     assert "check canary_is_not_held of canary_decision failed: off-policy: the log of demo-2" in failure
@@ -171,22 +188,49 @@ def test_a_line_that_needs_a_promotion_is_not_deployed_by_learning(
     assert rooms.deployed == []
 
 
-@pytest.mark.parametrize(
-    ("line", "control", "state", "bars"),
-    [
-        ("new", "old", State.CANARY, {"new"}),  # the champion's line goes on incrementing
-        ("new", "old", State.ROLLED_BACK, {"new"}),
-        ("new", "old", State.STOPPED, {"new"}),
-        ("new", "old", State.PROMOTED, set()),
-        ("new", "new", State.CANARY, {"new"}),  # a canary of the same line is compared with what stable is now
-        ("new", "new", State.ROLLED_BACK, set()),
-    ],
-)
-def test_which_lines_may_be_deployed_beside_or_after_a_canary(
-    line: str, control: str, state: State, bars: set[str]
+def test_a_promotion_of_another_line_is_not_undone_by_learning(
+    learn: Callable[[], Learned], rooms: Any, tmp_path: Path
 ) -> None:
-    record = Record(experiment=experiment(line=line, control_line=control, state=state))
-    assert {name for name in ("new", "old", "third") if barred(record, name)} == bars
+    releases = tmp_path / "var" / "releases"
+    releases.mkdir(parents=True)
+    point_live(releases, {"stable": "demo-likes-7"})
+    one = experiment(line="demo-likes", release="demo-likes-7", control_line="demo", state=State.PROMOTED)
+    Experiments(releases).change(lambda _: Record(experiment=one), who="ada", at=1.0, what="promoted", why="better")
+    assert learn().failure == (
+        "asset check line_may_deploy of verdict failed: line demo is not the line of demo-likes-7, which is stable: it comes "
+        "to stable by a promotion alone"
+    )
+    assert rooms.deployed == []
+
+
+def test_a_promotion_that_comes_while_learning_runs_is_not_undone_either(
+    learn: Callable[[], Learned], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def deploy(*_: object, may: Any, **__: object) -> str:
+        asked.append(may)
+        return "demo-1"
+
+    monkeypatch.setattr("dagster_project.assets.releases.deploy", deploy)
+    assert learn().failure == ""
+    assert [(type(one), one.label, one.why) for one in asked] == [(Guard, "stable", "")]
+
+
+def test_increments_of_a_promoted_formula_are_trained_under_it(
+    learn: Callable[[], Learned], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "formula_of", lambda _, line: {"like": 3.0} if line == "demo" else None)
+    trained: list[Any] = []
+    whole = sys.modules["training.pipeline"].train_candidate
+
+    def train(*given: Any, **more: Any) -> Any:
+        trained.append(more["formula"])
+        return whole(*given, **more)
+
+    monkeypatch.setattr(sys.modules["training.pipeline"], "train_candidate", train)
+    learn()
+    assert trained == [{"like": 3.0}]
 
 
 def test_months_of_the_audit_are_those_that_are_over_and_in_a_time_lapse_those_to_come() -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from features.erased import ASKED, ERASED, ErasedPeople
+from features.mentions import about, mentions
+from features.state import pair_id
 
 NOW = datetime(2026, 11, 10, 12, tzinfo=UTC)
 
@@ -48,3 +50,12 @@ def test_rows_that_name_her_as_viewer_creator_or_host_are_left_out(lake: Path) -
         "n": [1, 2, 3, 4, 5],
     })  # fmt: skip
     assert people.without(rows)["n"].to_pylist() == [4, 5]
+
+
+def test_a_pair_names_its_viewer_whatever_her_id_holds() -> None:
+    def named(pair: str, user: str) -> bool:
+        return mentions(pa.table({"pair_id": [pair]}), user)
+
+    assert named(pair_id("u|x", "c"), "u|x") and named(pair_id("u|x", "c"), "c")
+    assert not named(pair_id("u|x", "c"), "u")
+    assert "starts_with(pair_id, 'u\x1f1x|')" in about(pa.schema({"pair_id": pa.string()}), "u|x")

@@ -226,3 +226,21 @@ def test_announcements_that_were_set_back_are_not_followed(server: Server, store
     assert store.changed(cursor) is None
     found = store.changed("0-0")
     assert found is not None and found.items == {"kept", "new"}
+
+
+def test_a_viewer_whose_id_holds_a_bar_has_her_own_pairs_and_they_go_with_her(store: RedisStore) -> None:
+    viewers = ("u42", "u42|x", "auth0|u42")
+    for user in viewers:
+        saved(store, Entity.USER, user)
+        saved(store, Entity.PAIR, pair_id(user, f"host of|{user}"))
+    assert {user: list(store.of_viewer(user).pairs) for user in viewers} == {
+        user: [f"host of|{user}"] for user in viewers
+    }
+    pairs = [pair_id(user, f"host of|{user}") for user in viewers]
+    assert store.ids(Entity.PAIR) == sorted(pairs)
+    assert store.erase_user("u42") == 2
+    assert store.ids(Entity.PAIR) == sorted(pairs[1:])
+    assert store.erase_user("u42|x") == 2
+    assert store.ids(Entity.PAIR) == [pairs[2]]
+    assert store.erase_user("host of|auth0|u42") == 1
+    assert store.ids(Entity.PAIR) == []

@@ -144,3 +144,23 @@ def test_an_entity_never_seen_has_every_default() -> None:
 def test_partitions_merge_and_features_of_other_versions_are_passed_over() -> None:
     left, right = {"plays": {0: 2.0}, "of_a_newer_version": [1]}, {"plays": {0: 3.0}}
     assert merge(Entity.USER, [left, right]) == {"plays": {0: 5.0}}
+
+
+PIPED = ("u42", "u42|x", "u42\x1f1x", "u42|", "|u42")
+
+
+def test_a_pairs_id_says_whose_it_is_whatever_the_viewers_id_holds_and_plain_ids_are_as_they_were() -> None:
+    assert pair_id("u42", "c1") == "u42|c1" and pair_id("u42", "auth0|9") == "u42|auth0|9"
+    whole = {pair_id(user, creator): (user, creator) for user in PIPED for creator in ("c", "x|c", "|c", "|x|c")}
+    assert len(whole) == 20
+    assert len({one.partition("|")[0] for one in whole}) == len(PIPED)
+
+
+def test_viewers_whose_ids_begin_alike_before_a_bar_share_no_pairs() -> None:
+    store = MemoryStore()
+    for user in PIPED:
+        watched = s.RoomEntered(
+            event_id=user, event_at=at(0), user_id=user, room_id="r", streamer_id=f"host of|{user}"
+        )  # fmt: skip
+        store.apply(watched, at(0).timestamp())
+    assert {user: list(store.of_viewer(user).pairs) for user in PIPED} == {user: [f"host of|{user}"] for user in PIPED}

@@ -13,6 +13,7 @@ from events.tables import to_row
 from events.topics import topic_of
 from features.definitions import Entity
 from features.errors import BadRange, NoTable
+from features.state import pair_id
 from features.tables import DeltaTables
 from features.values_at import values_at
 from tests.features.conftest import at
@@ -121,3 +122,12 @@ def test_an_unknown_feature_is_named_with_those_there_are(ask: Ask) -> None:
 def test_a_lake_without_events_says_who_makes_them(ask: Ask) -> None:
     with pytest.raises(NoTable, match="the collector makes them"):
         ask([], [("u1", 5)])
+
+
+def test_spark_keeps_the_pairs_of_viewers_apart_whose_ids_hold_a_bar(ask: Ask) -> None:
+    def entered(event_id: str, user: str, host: str) -> s.RoomEntered:
+        return s.RoomEntered(event_id=event_id, event_at=at(0), user_id=user, room_id="r", streamer_id=host)
+
+    told = [(entered("a", "u|x", "h"), 0), (entered("b", "u|x", "h"), 1), (entered("c", "u", "x|h"), 0)]
+    asked = [(pair_id("u|x", "h"), 5), (pair_id("u", "x|h"), 5), (pair_id("u", "h"), 5)]
+    assert [row["watches"] for row in ask(told, asked, "watches", entity=Entity.PAIR)] == [2.0, 1.0, 0.0]

@@ -96,6 +96,20 @@ def test_a_candidate_that_serves_a_group_worse_than_the_incumbent_did_is_blocked
     assert AuditReason.WORSENED in found.reasons
 
 
+def test_a_group_that_never_met_the_incumbent_is_not_passed_in_silence(rows: AuditRows) -> None:
+    people = dict(zip(*(rows.viewers[name].to_pylist() for name in ("user_id", "language")), strict=True))
+    shown = zip(*(rows.impressions[name].to_pylist() for name in ("user_id", "release")), strict=True)
+    kept = [people[user] != "tr" or release != "old-1" for user, release in shown]
+    found = audit(replace(rows, impressions=rows.impressions.filter(pa.array(kept))), PLAN)
+    assert (found.outcome, found.reasons) == (Outcome.UNDECIDED, (AuditReason.NOT_MEASURED,))
+    said = [one.text for one in found.troubles if one.holds]
+    assert said[0] == (
+        "consumer ctr by language: tr has no rate under one of candidate and incumbent, so that its change was not measured"
+    )
+    changes = {(one.family.metric, one.group) for one in found.cells if one.check == "change"}
+    assert ("ctr", "en") in changes and ("ctr", "tr") not in changes
+
+
 def test_creators_who_are_hidden_though_they_please_are_found_by_merit() -> None:
     found = audit(month(hidden=0.3), PLAN)
     assert failed(found) == {("exposure_to_merit", "language", "tr")}

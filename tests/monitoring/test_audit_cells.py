@@ -175,7 +175,7 @@ def moments(n: int, *, candidate: float, incumbent: float) -> Moments:
 
 def changed(**groups: Moments) -> dict[str, AuditReason]:
     members = {name: (name,) for name in groups}
-    return {cell.group: cell.reason for cell in judge_change(FAMILY, groups, members=members, config=CONFIG)}
+    return {cell.group: cell.reason for cell in judge_change(FAMILY, groups, members=members, config=CONFIG).cells}
 
 
 def test_a_candidate_that_costs_a_group_a_fifth_is_blocked_though_the_group_is_above_the_line() -> None:
@@ -191,7 +191,7 @@ def test_a_gap_that_was_there_before_is_no_change() -> None:
 
 def test_a_change_that_few_viewers_show_is_unclear_and_does_not_hold() -> None:
     groups = {"en": moments(40_000, candidate=1.0, incumbent=1.0), "tr": moments(400, candidate=0.9, incumbent=1.0)}
-    cells = judge_change(FAMILY, groups, members={name: (name,) for name in groups}, config=CONFIG)
+    cells = judge_change(FAMILY, groups, members={name: (name,) for name in groups}, config=CONFIG).cells
     assert {cell.group: cell.reason for cell in cells}["tr"] is AuditReason.WORSENING_UNCLEAR
     level = judged(en=group(50_000, clicks=1.0), tr=group(5_000, clicks=1.0)).cells
     assert concluded((*level, *cells), ())[0] is Outcome.PASS
@@ -201,6 +201,31 @@ def test_without_an_incumbent_nothing_has_changed() -> None:
     one = moments(4_000, candidate=1.0, incumbent=1.0)
     alone = Moments(one.n, (*one.sums[:2], 0.0, 0.0), one.products)
     assert changed(en=alone, tr=alone) == {}
+
+
+def test_a_group_that_never_met_the_incumbent_holds_and_the_others_are_judged_all_the_same() -> None:
+    en, tr = moments(40_000, candidate=1.0, incumbent=1.0), moments(40_000, candidate=1.0, incumbent=1.25)
+    new = Moments.of(np.tile([0.0, 2.0], 1_000), np.full(2_000, 10.0), np.zeros(2_000), np.zeros(2_000))
+    members = {"en": ("en",), "tr": ("tr",), "pooled": ("fi", "da")}
+    groups = {"en": en, "tr": tr, "fi": new, "da": new}
+    found = judge_change(FAMILY, groups, members=members, config=CONFIG)
+    assert {cell.group: cell.reason for cell in found.cells} == changed(en=en, tr=tr)
+    text = (
+        "consumer ctr by language: pooled (fi, da) has no rate under one of candidate and incumbent, so that its change was "
+        "not measured"
+    )
+    assert found.troubles == (Trouble(AuditReason.NOT_MEASURED, text),)
+    level = judged(en=group(50_000, clicks=1.0), tr=group(5_000, clicks=1.0)).cells
+    assert concluded((*level, *found.cells), found.troubles)[0] is Outcome.FAIL
+    fair = judge_change(FAMILY, groups | {"tr": en}, members=members, config=CONFIG)
+    assert concluded((*level, *fair.cells), fair.troubles)[:2] == (Outcome.UNDECIDED, (AuditReason.NOT_MEASURED,))
+
+
+def test_where_only_one_group_met_both_sides_no_change_can_be_told_and_that_holds() -> None:
+    en = moments(40_000, candidate=1.0, incumbent=1.0)
+    new = Moments.of([0.0, 2.0], [10.0, 10.0], [0.0, 0.0], [0.0, 0.0])
+    found = judge_change(FAMILY, {"en": en, "fi": new}, members={"en": ("en",), "fi": ("fi",)}, config=CONFIG)
+    assert (found.cells, [one.reason for one in found.troubles]) == ((), [AuditReason.NOT_MEASURED])
 
 
 def test_what_is_only_reported_neither_blocks_nor_holds() -> None:

@@ -231,7 +231,7 @@ def test_the_command_writes_record_and_page_and_fails_unless_it_passes(run: Run,
         (("--month", "2027-01", "--line", "../demo"), "line '../demo' cannot name an audit's file"),
         (
             ("--month", "2027-01", "--line", "demo", "--min-viewers", "5"),
-            "floors of 5 viewers, 100 events and 2 months",
+            "min_viewers 5 of an audit is not allowed: a number, at least 20",
         ),
     ],
 )

@@ -1,5 +1,6 @@
 """The record as a file and as a page."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ from msgspec.structs import replace
 
 from monitoring.audit import audit
 from monitoring.audit_page import to_html, write_page
-from monitoring.audit_record import AuditReason, AuditRecord, read_record, write_record
+from monitoring.audit_record import AuditReason, AuditRecord, newest_audit, read_record, write_record
+from monitoring.canary_plan import Audit
 from monitoring.errors import BadRecord
 from registry.verdict import Outcome
 from tests.monitoring.audit_month import PLAN, month
@@ -30,6 +32,62 @@ def test_no_record_is_none_and_a_broken_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "audit-new-2026-12.json").write_text('{"line": 3}')
     with pytest.raises(BadRecord, match=r"^audit record .*audit-new-2026-12.json cannot be read: "):
         read_record(tmp_path, "new", "2026-12")
+
+
+def of_month(record: AuditRecord, month: str, *, at: float) -> AuditRecord:
+    return replace(record, month=month, at=at, outcome=Outcome.PASS)
+
+
+def test_the_newest_months_record_is_the_lines_audit(unfair: AuditRecord, tmp_path: Path) -> None:
+    assert newest_audit(tmp_path, "new", report=print) is None
+    for name, at in (("2026-12", 1.0), ("2027-01", 2.0), ("2026-11", 3.0)):
+        write_record(of_month(unfair, name, at=at), tmp_path)
+    write_record(replace(unfair, line="new-er", month="2027-03"), tmp_path)
+    (tmp_path / "audit-new-2027-13.json").write_text("no month")
+    assert newest_audit(tmp_path, "new", report=print) == Audit("new", Outcome.PASS, 2.0)
+
+
+@pytest.mark.parametrize("body", ["", '{"line": "new"', '{"line": 3}', None])
+def test_a_newest_record_that_cannot_be_read_is_undecided_and_no_older_pass_stands_for_it(
+    unfair: AuditRecord, tmp_path: Path, body: str | None
+) -> None:
+    write_record(of_month(unfair, "2026-11", at=1.0), tmp_path)
+    if body is None:  # a record of another month under this one's name
+        write_record(of_month(unfair, "2026-10", at=0.0), tmp_path).rename(tmp_path / "audit-new-2026-12.json")
+    else:
+        (tmp_path / "audit-new-2026-12.json").write_text(body)
+    said: list[str] = []
+    found = newest_audit(tmp_path, "new", report=said.append)
+    assert found == Audit("new", Outcome.UNDECIDED, datetime(2027, 1, 1, tzinfo=UTC).timestamp())
+    assert len(said) == 1 and "audit-new-2026-12.json counts as undecided: " in said[0]
+
+
+def test_an_older_record_that_cannot_be_read_does_not_matter(unfair: AuditRecord, tmp_path: Path) -> None:
+    (tmp_path / "audit-new-2026-12.json").write_text("{")
+    write_record(of_month(unfair, "2027-01", at=2.0), tmp_path)
+    assert newest_audit(tmp_path, "new", report=pytest.fail) == Audit("new", Outcome.PASS, 2.0)
+
+
+def test_a_record_with_dials_that_mean_nothing_cannot_be_read(unfair: AuditRecord, tmp_path: Path) -> None:
+    path = write_record(unfair, tmp_path)
+    path.write_bytes(path.read_bytes().replace(b'"four_fifths": 0.8', b'"four_fifths": 8.0'))
+    with pytest.raises(BadRecord, match=r"four_fifths 8\.0 of an audit is not allowed"):
+        read_record(tmp_path, "new", unfair.month)
+
+
+def test_a_writer_that_dies_leaves_the_record_as_it_was(
+    unfair: AuditRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_record(unfair, tmp_path)
+
+    def full(_: int) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("monitoring.audit_record.os.fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        write_record(replace(unfair, sentence="new"), tmp_path)
+    assert read_record(tmp_path, "new", unfair.month) == unfair
+    assert [one.name for one in tmp_path.iterdir()] == [f"audit-new-{unfair.month}.json"]
 
 
 @pytest.mark.parametrize("line", ["", "../x", ".hidden"])

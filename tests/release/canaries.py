@@ -73,10 +73,10 @@ class Canary:
         """Start demo-2."""
         return self.promotion.start(self.candidate, PASS, why="a try", config=config, **more)
 
-    def audited(self, outcome: Outcome = Outcome.PASS, *, at: float = START - HOUR) -> None:
+    def audited(self, outcome: Outcome = Outcome.PASS, *, at: float = START - HOUR, line: str = "demo") -> None:
         """Give the line an audit."""
         record = AuditRecord(
-            line="demo", month="2026-10", at=at, source="traffic", outcome=outcome, reasons=(), sentence="",
+            line=line, month="2026-10", at=at, source="traffic", outcome=outcome, reasons=(), sentence="",
             config=AuditConfig(),
         )  # fmt: skip
         write_record(record, self.audits)
@@ -91,7 +91,7 @@ class Canary:
         for n, viewer in enumerate(VIEWERS):
             arm, at, request = self.arm_of(viewer), begin + 10 * n, f"h{number}-{viewer}"
             clicks = (canary if arm == "canary" else stable) + (1 if n % 4 < 2 else -1)
-            release = "demo-2" if arm == "canary" else "demo-1"
+            release = self.traffic()["canary" if arm == "canary" else "stable"]
             for i in range(per):
                 events.append(shown(viewer, request, f"h{number}i{i}", at, arm=arm, position=i, release=release))
             events += [clicked(viewer, request, f"h{number}i{i}", at + 1) for i in range(clicks)]

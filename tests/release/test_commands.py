@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
+from registry.experiment import Experiments
+from registry.manifest import read_manifest, write_manifest
 from release.__main__ import app
 from tests.serving.small_world import SmallWorld
 
@@ -62,3 +65,24 @@ def test_wrong_words_are_one_sentence(var: Path, words: tuple[str, ...], sentenc
 def test_taking_out_a_canary_that_is_not_there_is_no_error(var: Path) -> None:
     result = run("rollback", "--label", "canary")
     assert (result.exit_code, result.stdout.splitlines()[-1]) == (0, "nothing is in traffic as canary")
+
+
+def test_a_line_that_stable_is_not_of_needs_a_promotion_or_a_reason(var: Path) -> None:
+    world = SmallWorld(var).fill()
+    models_of(world.release(3))
+    other = world.release(4, live=False)
+    models_of(other)
+    write_manifest(other, msgspec.structs.replace(read_manifest(other), line="other"))
+    other = other.rename(other.with_name("other-4"))
+    refused = run("rollback", "other-4")
+    assert (refused.exit_code, refused.stderr) == (
+        1,
+        "other-4 is not put under stable: line other is not the line of demo-3, which is stable: it comes to stable by a "
+        "promotion alone; a reason given with --why overrides this and is kept in the history\n",
+    )
+    run("rollback", "other-4", "--why", "an order", "--wait-s", "1")  # goes on to a model server that is not there
+    (change,) = Experiments(var / "releases").history()
+    assert (change.why, change.what.startswith("other-4 put under stable by hand, against: line other")) == (
+        "an order",
+        True,
+    )

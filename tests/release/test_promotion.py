@@ -147,10 +147,15 @@ def test_a_ramp_lasts_its_hour_shows_few_the_canary_and_is_not_analysed(canary: 
     assert (one.state, one.started_at, one.share_of("canary")) == (State.RAMP, None, 0.1)
     canary.hour(1, canary=1, stable=9)
     assert canary.tick(0.9).decided == ()
-    assert canary.tick(1.0).said == ("demo-2-20261101T180000 goes on as canary",)
+    assert canary.tick(1.0).said == ()  # what there was of the hour is not all stored yet
+    assert canary.tick(1.1).said == ("demo-2-20261101T180000 goes on as canary",)
     after = canary.record().experiment
     assert after is not None
-    assert (after.state, after.share_of("canary"), after.started_at) == (State.CANARY, 0.5, START + HOUR + 30 + 60)
+    assert (after.state, after.share_of("canary"), after.started_at) == (
+        State.CANARY,
+        0.5,
+        START + 1.1 * HOUR + 30 + 60,
+    )
 
 
 def test_a_ramp_whose_viewers_the_canary_does_not_answer_is_not_left(canary: Canary) -> None:
@@ -159,10 +164,26 @@ def test_a_ramp_whose_viewers_the_canary_does_not_answer_is_not_left(canary: Can
         shown("a", "q1", "i", 5, arm="canary", release="demo-1"), shown("b", "q2", "i", 5, arm="canary", release="demo-1"),
         shown("c", "q3", "i", 5, arm="canary", release="demo-2"), shown("d", "q4", "i", 5, release="demo-1"),
     ])  # fmt: skip
-    assert canary.tick(1.0).said == (
-        "the ramp of demo-2-20261101T180000 is held: its release answered 1 of its 3 impressions",
-    )
-    assert canary.state()[0] == "ramp"
+    held = canary.tick(1.0)
+    assert held.said == ("demo-2-20261101T180000: its release answered 1 of its 3 impressions; held in ramp",)
+    assert (held.action, canary.state()[0]) == (Action.HOLD, "ramp")
+
+
+def test_a_ramp_in_which_nobody_is_known_to_have_met_the_canary_is_not_left(canary: Canary) -> None:
+    one = canary.start(edited(CONFIG, ramp_share=0.1, ramp_hours=1.0))
+    assert canary.tick(1.0, newest=False).said == (f"{one.id}: no impression is stored; held in ramp",)
+    canary.evening.store([shown("a", "q1", "i", 50 * 60, arm="canary", release="demo-2")])
+    silent = canary.tick(1.5, newest=False)  # the collector is down
+    assert silent.said == (f"{one.id}: the newest stored impression is 10 min too old to judge by; held in ramp",)
+    assert (silent.action, canary.state()[0]) == (Action.HOLD, "ramp")
+    assert canary.tick(1.6).said == (f"{one.id} goes on as canary",)
+
+
+def test_a_ramp_whose_data_never_come_ends_when_the_longest_canary_would(canary: Canary) -> None:
+    one = canary.start(edited(CONFIG, ramp_share=0.1, ramp_hours=1.0))
+    assert canary.tick(4.9, newest=False).held
+    assert canary.tick(5.0, newest=False).said == (f"{one.id}: no impression is stored; ended",)
+    assert (canary.state(), canary.traffic()) == (("stopped", True), {"stable": "demo-1"})
 
 
 def test_in_the_shadow_the_release_is_loaded_and_answers_nobody(canary: Canary) -> None:
@@ -171,7 +192,9 @@ def test_in_the_shadow_the_release_is_loaded_and_answers_nobody(canary: Canary) 
     assert {canary.arm_of(viewer) for viewer in VIEWERS} == {"stable"}
     canary.tick(1.9)
     assert canary.state()[0] == "shadow"
-    canary.tick(2.0)
+    canary.tick(2.1)  # the labels of its last places are still to come
+    assert canary.state()[0] == "shadow"
+    canary.tick(2.3)
     assert canary.state()[0] == "canary"
 
 
@@ -232,6 +255,21 @@ def test_traffic_that_goes_on_after_the_end_is_an_error_and_not_a_success(canary
     canary.evening.store([shown("ann", "q", "i", HOUR + 50, arm="canary", release="demo-2")])
     with pytest.raises(StillInTraffic, match="1 in the canary's arm and 1 answered by its release"):
         canary.tick(1.1)
+    assert "there is no traffic since" in canary.tick(1.1, newest=False).said[0]  # read anew since it was tried again
+    assert canary.tick(1.2).said == ("of 1 impressions since, 0 in the canary's arm and 0 answered by its release",)
+
+
+def test_a_promotion_that_another_release_took_the_place_of_is_no_success(canary: Canary) -> None:
+    canary.audited()
+    canary.start()
+    for hour in (1, 2):
+        canary.hour(hour, canary=6, stable=3)
+    assert canary.tick(2).action is Action.PROMOTE
+    canary.place.rollback("demo-1")
+    canary.evening.store([shown("ann", "after", "i", 2 * HOUR + 40, release="demo-1")])
+    with pytest.raises(NotUsed, match="is promoted and demo-2 answers nobody, while demo-1 is stable"):
+        canary.tick(2.1, newest=False)
+    assert canary.record().experiment.read_back == ""  # type: ignore[union-attr]
 
 
 def test_a_promoted_release_that_answers_nobody_is_an_error_and_not_a_success(canary: Canary) -> None:
@@ -241,7 +279,7 @@ def test_a_promoted_release_that_answers_nobody_is_an_error_and_not_a_success(ca
         canary.hour(hour, canary=6, stable=3)
     assert canary.tick(2).action is Action.PROMOTE
     canary.evening.store([shown("ann", "after", "i", 2 * HOUR + 40, release="demo-1")])
-    with pytest.raises(NotUsed, match="is promoted and demo-2 answers nobody: of 1 impressions since"):
+    with pytest.raises(NotUsed, match="is promoted and demo-2 answers nobody, while demo-2 is stable: of 1 impr"):
         canary.tick(2.1, newest=False)
 
 

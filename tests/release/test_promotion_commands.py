@@ -121,21 +121,74 @@ def test_what_goes_wrong_is_one_sentence(canary: Canary, words: tuple[str, ...],
     assert result.stderr.startswith(sentence) and result.stderr.count("\n") == 1
 
 
-def test_dials_that_do_not_exist_are_refused(canary: Canary) -> None:
-    assert start(canary, "--share", "1.5").stderr.startswith("shares canary 1.5, baseline 0.0")
-    assert canary.record().experiment is None
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--share", "1.5"), "shares canary 1.5, baseline 0.0"),
+        (("--share", "nan"), "shares canary nan, baseline 0.0"),
+        (
+            ("--mde", "nan"),
+            "the dials are not allowed: mde nan of a canary's gate is not allowed: above 0 and at most 1",
+        ),
+        (
+            ("--min-viewers", "0"),
+            "the dials are not allowed: min_viewers 0 of a canary's gate is not allowed: a number, at",
+        ),
+        (("--off-policy", "nowhere.json"), "the off-policy verdict nowhere.json cannot be read: "),
+    ],
+)
+def test_values_that_are_not_allowed_are_one_sentence(canary: Canary, words: tuple[str, ...], sentence: str) -> None:
+    refused(canary, start(canary, *words), sentence)
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({"rampp_hours": 2}, "'rampp_hours' is no dial of the dials in {file}; allowed are share, baseline, "),
+        ({"gate": {"mdee": 0.1}}, "'mdee' is no dial of gate of the dials in {file}; allowed are hours, day_hours, "),
+        ({"off_policy": {"leve": 0.1}}, "'leve' is no dial of off_policy of the dials in {file}; allowed are level, "),
+        ({"gate": 3}, "gate 3 of the dials in {file} is not allowed: an object of dials by name"),
+        ({"gate": {"hours": "two"}}, "the dials are not allowed: Expected `int`, got `str` - at `$.gate.hours`"),
+        ({"gate": {"margin": 1.5}}, "the dials are not allowed: margin 1.5 of a canary's gate is not allowed: above 0"),
+        ({"answered_share": 5}, "answered_share 5.0 of a promotion is not allowed: 0 to 1"),
+        (
+            {"segments": ["mood"]},
+            "segments ('mood',) of a promotion are not allowed: any of language, age_band, gender",
+        ),
+        ({"planned": {"ctr": 0}}, "planned variances {'ctr': 0"),
+        ([], "{file} is no JSON object"),
+    ],
+)
+def test_dials_that_do_not_exist_are_refused(canary: Canary, body: Any, sentence: str) -> None:
+    file = canary.place.folder / "more.json"
+    file.write_bytes(msgspec.json.encode(body))
+    refused(
+        canary,
+        run("start", str(canary.candidate), "--why", "x", "--dials", str(file)),
+        sentence.replace("{file}", str(file)),
+    )
+
+
+def test_a_file_of_dials_that_is_not_there_is_one_sentence(canary: Canary) -> None:
+    said = run("start", str(canary.candidate), "--why", "x", "--dials", "missing.json")
+    refused(canary, said, "missing.json cannot be read: ")
+
+
+def refused(canary: Canary, said: Result, sentence: str) -> None:
+    assert (said.exit_code, canary.record().experiment) == (1, None)
+    assert said.stderr.startswith(sentence) and said.stderr.count("\n") == 1
 
 
 def test_what_the_log_says_of_a_release_in_shadow_is_a_plain_table_and_json(canary: Canary) -> None:
     assert run("off-policy").stderr == "there is no experiment\n"
     assert start(canary, "--shadow-hours", "2").exit_code == 0
     assert "not yet: livefeed promotion off-policy" in run("status").stdout
-    late = shown("late", "late", "i", 5_000)  # what came before has all its answers
+    late = shown("late", "late", "i", 8_200)  # what came before has all its answers
     canary.evening.store([click("nobody", "none", 0), *told(FAR, candidate=1).events, late])
     early = run("off-policy", "--now", "2026-11-01T19:30:00")
     assert early.exit_code == 0, early.stderr
     assert "clearly_worse" in early.stdout and "3200, of which demo-2 chose at 3200" in early.stdout
-    done = run("decide", "--now", "2026-11-01T20:00:00")
+    done = run("decide", "--now", "2026-11-01T20:20:00")
     assert (done.exit_code, canary.state()) == (0, ("rolled_back", True)), done.stderr
     assert "the log speaks against demo-2: click is -" in run("status").stdout
     record = json.loads(run("off-policy", "--json").stdout)

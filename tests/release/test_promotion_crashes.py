@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from monitoring.canary_log import read_log
 from registry.experiment import Experiments
+from registry.manifest import read_manifest, write_manifest
 from release import promotion, promotion_acts
 from tests.release.canaries import Canary
 
@@ -120,9 +122,38 @@ def test_a_promotion_that_broke_off_midway_and_is_then_stopped_goes_back_to_the_
     canary = make()
     two_hours(6, 3)(canary)
     with pytest.MonkeyPatch.context() as patch:
-        fused(canary, patch, 3)  # verdict, deploy: stable has moved, the record has not
+        fused(canary, patch, 2)  # deploy: stable has moved, the record has not
         with pytest.raises(Crash):
             canary.tick(2)
     assert canary.traffic()["stable"] == "demo-2"
     canary.promotion.acts.stop(why="enough")
     assert (canary.traffic(), canary.served()[0], canary.state()) == ({"stable": "demo-1"}, [1, 1], ("stopped", True))
+
+
+def test_a_promotion_of_an_increment_that_broke_off_goes_back_to_what_was_stable_last(
+    make: Callable[[], Canary],
+) -> None:
+    canary = make()
+    rival = [of_line(canary, version, "rival") for version in (3, 5)]
+    canary.candidate = rival[0]
+    canary.audited(line="rival")
+    canary.start()
+    for hour in (1, 2):
+        canary.hour(hour, canary=6, stable=3)
+    canary.place.deploy(rival[1], label="canary")  # both lines go on incrementing
+    canary.place.deploy(canary.place.candidate(4))
+    with pytest.MonkeyPatch.context() as patch:
+        fused(canary, patch, 4)  # the record begins, deploy: stable has moved, the record has not ended
+        with pytest.raises(Crash):
+            canary.tick(2)
+    assert canary.traffic()["stable"] == "rival-5"
+    one = canary.record().experiment
+    assert one is not None and (one.state.runs, one.release, one.control_release) == (True, "rival-5", "demo-4")
+    canary.promotion.acts.stop(why="enough")
+    assert (canary.traffic(), canary.served()[0], canary.state()) == ({"stable": "demo-4"}, [4, 4], ("stopped", True))
+
+
+def of_line(canary: Canary, version: int, line: str) -> Path:
+    made = canary.place.candidate(version)
+    write_manifest(made, msgspec.structs.replace(read_manifest(made), line=line))
+    return made.rename(made.with_name(f"{line}-{version}"))

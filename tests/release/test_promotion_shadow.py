@@ -12,9 +12,9 @@ from monitoring.off_policy_lake import WINDOW_S, OffPolicyRecord, evaluate
 from registry.experiment import State
 from registry.verdict import Outcome, Reason, read_verdict
 from release.errors import CannotStart
-from release.promotion import GIVEN
 from release.promotion_acts import Acts
 from release.promotion_shadow import OFF_POLICY, read_record, shadow_phase
+from release.promotion_start import GIVEN
 from tests.monitoring.shadow_stories import FAR, NEAR, click, told
 from tests.release.canaries import CONFIG, HOUR, START, VIEWERS, Canary, edited
 from tests.serving.test_shadow import experiment
@@ -45,7 +45,7 @@ def test_a_release_that_the_log_speaks_against_is_rolled_back_before_a_viewer_me
     folder = begun(canary, FAR)
     canary.tick(1.9)
     assert canary.state() == ("shadow", False) and not (folder / OFF_POLICY).exists()
-    done = canary.tick(2.0)
+    done = canary.tick(2.3)
     assert canary.state() == ("rolled_back", True)
     assert (canary.traffic(), canary.served()) == ({"stable": "demo-1"}, [[1, 1], ["none", "none"]])
     assert canary.registry.challenger == {}
@@ -65,7 +65,7 @@ def test_a_release_that_the_log_speaks_against_is_rolled_back_before_a_viewer_me
 
 def test_a_release_that_nothing_speaks_against_goes_on_and_the_history_says_so(canary: Canary) -> None:
     folder = begun(canary, NEAR, ramp_hours=1.0, ramp_share=0.1)
-    done = canary.tick(2.0)
+    done = canary.tick(2.3)
     assert canary.state()[0] == "ramp"
     assert done.said[1] == f"{folder.name} goes on as ramp"
     assert last_change(canary, ": ramp").startswith(
@@ -76,7 +76,7 @@ def test_a_release_that_nothing_speaks_against_goes_on_and_the_history_says_so(c
 
 def test_what_the_log_cannot_tell_goes_on_and_says_that_nothing_was_checked(canary: Canary) -> None:
     canary.start(SHADOW)
-    done = canary.tick(2.0)
+    done = canary.tick(2.3)
     assert canary.state()[0] == "canary"
     assert last_change(canary, ": canary") == (
         "the phase before it is over; off-policy: undecided, nothing was checked before viewers meet demo-2: no explored "
@@ -87,7 +87,7 @@ def test_what_the_log_cannot_tell_goes_on_and_says_that_nothing_was_checked(cana
 
 def test_a_release_that_chooses_alike_goes_on_unchecked(canary: Canary) -> None:
     begun(canary, FAR, candidate=0)
-    done = canary.tick(2.0)
+    done = canary.tick(2.3)
     assert canary.state()[0] == "canary"
     assert done.off_policy is not None and done.off_policy.verdict.reasons == (OffPolicyReason.SAME_CHOICES,)
 
@@ -103,7 +103,7 @@ def test_the_verdict_is_made_once_and_stands_when_the_process_dies_and_more_is_s
     with monkeypatch.context() as broken:
         broken.setattr(Acts, "give_up", dies)
         with pytest.raises(KeyboardInterrupt):
-            canary.tick(2.0)
+            canary.tick(2.3)
     before = (folder / OFF_POLICY).read_bytes()
     assert canary.state() == ("shadow", False)
     canary.evening.store(told(NEAR, candidate=1, viewers=300).events)
@@ -120,7 +120,7 @@ def test_a_log_that_cannot_be_read_holds_in_shadow_and_is_judged_when_it_can(can
     canary.start(SHADOW)
     world = told(FAR, candidate=1)
     canary.evening.store([one for one in world.events if type(one).__name__ == "Impression"])
-    held = canary.tick(2.0)
+    held = canary.tick(2.3)
     assert (held.action, held.held, canary.state()[0]) == (Action.HOLD, True, "shadow")
     assert "NoTable: there is no table 'engagement'" in held.said[0] and held.said[0].endswith("; held in shadow")
     assert {canary.arm_of(viewer) for viewer in VIEWERS} == {"stable"}
@@ -132,8 +132,8 @@ def test_a_log_that_cannot_be_read_holds_in_shadow_and_is_judged_when_it_can(can
 def test_a_log_that_stays_unreadable_ends_the_canary_after_a_day_and_never_shows_it(canary: Canary) -> None:
     canary.start(SHADOW)
     canary.evening.store([one for one in told(FAR, candidate=1).events if type(one).__name__ == "Impression"])
-    assert canary.tick(25.9).held
-    done = canary.tick(26.0)
+    assert canary.tick(26.2).held
+    done = canary.tick(26.3)
     assert canary.state() == ("stopped", True) and not done.held
     assert canary.traffic() == {"stable": "demo-1"}
     assert "could not be judged: NoTable" in last_change(canary, "stopped")
@@ -142,7 +142,7 @@ def test_a_log_that_stays_unreadable_ends_the_canary_after_a_day_and_never_shows
 def test_a_held_shadow_is_asked_for_again_every_hour(canary: Canary) -> None:
     one = canary.start(SHADOW)
     keys = []
-    for hour in (1.9, 2.0, 2.9, 3.1):
+    for hour in (2.2, 2.3, 3.2, 3.3):  # a quarter of an hour after its end its last labels are known
         canary.clock.set(START + hour * HOUR)
         keys.append(canary.promotion.due())
     assert keys == ["", f"{one.id}:canary", f"{one.id}:canary", f"{one.id}:canary-1"]
@@ -159,7 +159,7 @@ def test_a_rehearsal_in_shadow_says_what_the_log_says_so_far_and_writes_nothing(
 
 def test_the_page_of_a_canary_that_went_on_ends_with_what_its_shadow_phase_said(canary: Canary) -> None:
     folder = begun(canary, NEAR)
-    canary.tick(2.0)
+    canary.tick(2.3)
     one = canary.record().experiment
     assert one is not None and one.started_at is not None
     canary.clock.set(one.started_at + 4 * HOUR)
@@ -207,7 +207,7 @@ def test_an_increment_of_a_line_of_its_own_is_judged_as_the_canary(canary: Canar
 def test_a_verdict_given_at_the_start_is_kept_apart_from_that_of_the_shadow_phase(canary: Canary) -> None:
     given = OffPolicyVerdict(outcome=Outcome.PASS, reasons=(OffPolicyReason.NOT_CLEARLY_WORSE,), texts=("elsewhere",))
     folder = canary.promotion.folder / canary.start(SHADOW, off_policy=given).id
-    canary.tick(2.0)
+    canary.tick(2.3)
     assert msgspec.json.decode((folder / GIVEN).read_bytes(), type=OffPolicyVerdict) == given
     record = read_record(folder)
     assert record is not None and record.verdict.outcome is Outcome.UNDECIDED

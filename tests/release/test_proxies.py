@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from release.errors import NotUsed
+from release.errors import NoAnswer, NotUsed
 from release.proxies import AdminProxy, wait_until_used
 
 
@@ -81,9 +81,33 @@ def test_one_that_does_not_listen_is_not_waited_for() -> None:
 def test_one_that_answers_nonsense_is_asked_again_and_then_named(stopping: list[Said]) -> None:
     stopping.append(said := Said((200, "[]")))
     with pytest.raises(
-        NotUsed, match=rf"^the proxy at {said.address} still has nothing as stable after 0\.2 s, not demo-2$"
+        NotUsed,
+        match=rf"^the proxy at {said.address} still does not say what it has as stable after 0\.2 s, not demo-2$",
     ):
         wait_until_used([AdminProxy(said.address)], "stable", "demo-2", wait_s=0.2, report=lambda _: None)
+
+
+@pytest.mark.parametrize("wanted", ["demo-2", None])
+def test_one_that_hangs_is_no_proof_that_a_label_is_gone(
+    stopping: list[Said], monkeypatch: pytest.MonkeyPatch, wanted: str | None
+) -> None:
+    monkeypatch.setattr("release.proxies.TIMEOUT_S", 0.1)
+    with socket.socket() as hung:
+        hung.bind(("127.0.0.1", 0))
+        hung.listen()  # takes the connection and never answers
+        address = f"http://127.0.0.1:{hung.getsockname()[1]}"
+        with pytest.raises(NoAnswer, match=rf"^the proxy at {address} does not say what it uses: ReadTimeout: "):
+            AdminProxy(address).in_use()
+        with pytest.raises(NotUsed, match="does not say what it has as canary after"):
+            wait_until_used([AdminProxy(address)], "canary", wanted, wait_s=0.2, report=lambda _: None)
+
+
+def test_one_that_still_has_another_is_named_with_it(stopping: list[Said]) -> None:
+    stopping.append(said := Said(NEW))
+    with pytest.raises(
+        NotUsed, match=rf"^the proxy at {said.address} still has demo-3 as canary after 0\.2 s, not nothing$"
+    ):
+        wait_until_used([AdminProxy(said.address)], "canary", None, wait_s=0.2, report=lambda _: None)
 
 
 def test_one_that_refuses_the_token_says_so_at_once(stopping: list[Said]) -> None:

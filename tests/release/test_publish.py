@@ -1,5 +1,7 @@
 """What publication adds to a candidate: the index that is searched, and the requests that warm the models up."""
 
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -100,3 +102,31 @@ def test_models_lie_with_their_warm_up_requests_before_they_are_seen(place: Plac
     publish(candidate, releases=place.releases, models=place.models)
     for model in ("two_tower", "ranker"):
         assert (place.models / model / "1" / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
+
+
+@pytest.mark.parametrize("part", ["half", "queries"])
+def test_an_index_of_which_a_part_is_missing_or_wrong_is_a_sentence_and_publishes_nothing(
+    place: Place, part: str
+) -> None:
+    candidate = place.candidate(1)
+    path = candidate / INDEX
+    if part == "half":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    else:
+        with np.load(path) as body:
+            np.savez(path, **body, queries=np.eye(8, dtype=np.float32))
+        path.write_bytes(path.read_bytes().replace(np.eye(8, dtype=np.float32).tobytes(), bytes(256)))
+    with pytest.raises(BadCandidate, match=r"item index .*index\.npz cannot be read: "):
+        publish(candidate, releases=place.releases, models=place.models)
+    assert not (place.releases / "demo-1").exists()
+
+
+def test_a_release_is_on_the_disk_before_it_has_its_name(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[str] = []
+    fsync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda held: (kept.append(str(Path(f"/proc/self/fd/{held}").readlink())), fsync(held))[1]
+    )
+    publish(place.candidate(1), releases=place.releases, models=place.models)
+    assert any(re.search(r"releases/\.draft-demo-1-\d+/index\.npz$", one) for one in kept)
+    assert kept[-1] == str(place.releases)

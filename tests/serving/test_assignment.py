@@ -137,6 +137,26 @@ def test_a_broken_record_leaves_the_last_good_one_in_force_and_is_said(following
     assert "canary" in {following.assignment(viewer).name for viewer in VIEWERS[:1_000]}
 
 
+def test_a_kill_switch_that_could_not_be_read_is_read_at_the_next_look_and_its_trouble_said_once(
+    following: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    following.write(experiment=experiment())
+    following.assignment.poll()
+    following.write(killed=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", failing)
+        for _ in range(3):
+            following.assignment.poll()
+    assert "Input/output error" in following.assignment.refused
+    assert len(following.said) == 2
+    following.assignment.poll()  # the file is what it was
+    assert following.assignment.record.killed and following.assignment.refused == ""
+
+
+def failing(_: Path) -> bytes:
+    raise OSError(5, "Input/output error")
+
+
 def test_a_proxy_may_be_told_to_pin_or_kill_and_it_holds_for_all(following: Following) -> None:
     following.write(experiment=experiment())
     following.assignment.poll()

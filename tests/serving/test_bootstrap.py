@@ -63,8 +63,37 @@ def test_with_nothing_to_draw_the_page_stays() -> None:
     assert [name_of(one) for one in page] == ["m0", "m1"]
 
 
-def test_a_kind_that_runs_out_leaves_the_place_as_it_was_with_odds_unknown() -> None:
+@pytest.mark.parametrize("config", [BootstrapConfig(), BootstrapConfig(share=0.5, live=0.5)])
+def test_odds_are_exact_where_a_kind_can_run_out_and_unknown_where_places_may_have_moved(
+    config: BootstrapConfig,
+) -> None:
+    few = np.array([NAMES.index(one) for one in ("m5", "m6", "r0")])
+    rounds, dice = 8_000, random.Random(5)
+    seen, said = Counter[tuple[int, str]](), dict[tuple[int, str], set[float | None]]()
+    for _ in range(rounds):
+        page = explore([pick(f"m{n}") for n in range(4)], few, COLUMNS, limit=5, config=config, dice=dice)
+        for place, draw in enumerate(page):
+            seen[place, name_of(draw)] += 1
+            said.setdefault((place, name_of(draw)), set()).add(draw.propensity)
+    for (place, name), odds in said.items():
+        if place == 4:
+            assert odds == {None}
+            continue
+        (chance,) = odds
+        assert chance is not None
+        assert seen[place, name] / rounds == pytest.approx(chance, abs=5 * (chance * (1 - chance) / rounds) ** 0.5)
+    for place in range(4):
+        assert sum(chance for (at, _), (chance,) in said.items() if at == place) == pytest.approx(1.0)  # type: ignore[misc]
+
+
+def test_odds_that_were_not_known_before_are_not_known_after() -> None:
+    left = pick("m0")._replace(propensity=None)
+    page = explore([left], CATALOGUE[:0], COLUMNS, limit=1, config=BootstrapConfig(share=0.0), dice=random.Random(3))
+    assert [one.propensity for one in page] == [None]
+
+
+def test_a_kind_that_runs_out_leaves_the_place_as_it_was_with_its_own_odds() -> None:
     only_rooms = np.array([NAMES.index("r1")])
     config = BootstrapConfig(share=1.0, live=0.0)
     page = explore([pick("m0")], only_rooms, COLUMNS, limit=1, config=config, dice=random.Random(3))
-    assert [(name_of(one), one.propensity) for one in page] == [("m0", None)]
+    assert [(name_of(one), one.propensity) for one in page] == [("m0", 1.0)]

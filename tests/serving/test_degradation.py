@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from features.definitions import Entity
 from features.errors import StoreUnavailable
 from features.state import EntityState
 from features.store import MemoryStore, OfViewer
+from serving.arms import Arm
 from serving.attempt import Deadlines, FeedConfig
 from serving.errors import ModelRefused, ModelUnavailable
-from serving.feed import Feed
+from serving.feed import Feed, FeedRequest
 from serving.models import Matrix, MemoryModels, Tensors
+from serving.pipeline import recommend
 from serving.wiring import Proxy
-from tests.serving.small_world import SmallWorld, ask
+from tests.serving.small_world import NOW, SmallWorld, ask
 
 SECONDS = FeedConfig(budget_s=10.0)
 
@@ -263,6 +266,22 @@ def test_a_release_that_cannot_be_loaded_means_what_trends_and_not_drawn_places(
     assert feed.degraded == ("model_unavailable",)
     assert "explore" not in sources(feed)
     assert len(feed.items) == 10
+
+
+def test_an_arm_whose_release_is_not_loaded_blames_the_release_that_answers_for_it(
+    faulty: SmallWorld, models: Faulty, clock: list[float]
+) -> None:
+    proxy = faulty.proxy(config=SECONDS)
+    parts = replace(proxy.parts, assign=lambda _: Arm("canary", "canary", "new-2"))
+    models.embed_fault = ModelUnavailable("UNAVAILABLE")
+    request = FeedRequest(request_id="q1", user_id="u1", now=NOW)
+    for _ in range(3):
+        recommend(request, parts)
+        proxy.prober.step()  # it forgets labels that are not in traffic
+    asked = len(models.asked)
+    recommend(request, parts)
+    assert len(models.asked) == asked
+    assert set(parts.model_breakers.troubles) == {"stable"}
 
 
 def test_the_thread_that_follows_outlives_what_nobody_expected(

@@ -52,6 +52,7 @@ WRONG = {
     "too few rows": scores(np.ones((1, 3), np.float32)),
     "too many columns": scores(np.ones((500, 9), np.float32)),
     "one dimension": scores(np.ones(500, np.float32)),
+    "numbers of 70 bits": response("scores", b"\x08\x09" + shape_of(1, 3) + (b"\x50" + b"\xff" * 9 + b"\x7f") * 3),
     "text": response("scores", b"\x08\x07" + shape_of(1) + wire.field(8, b"high")),
     "a shape that would fill the memory": response("scores", b"\x08\x01" + shape_of(1 << 40, 3) + wire.field(4, b"\0" * 4)),
     "a shape below nothing": response("scores", b"\x08\x01" + shape_of((1 << 64) - 4, 3) + wire.field(4, b"\0" * 4)),

@@ -85,6 +85,29 @@ def test_an_address_that_asks_too_often_is_refused_whoever_it_asks_for(serve: An
     assert client.get("/healthz").status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/openapi.json", "/nowhere"])
+def test_an_address_may_ask_for_nothing_but_health_too_often(serve: Any, path: str) -> None:
+    client = serve(Edge(limits=LimitConfig(address_per_s=0.001, burst_s=2000.0)))
+    assert [client.get(path).status_code == 429 for _ in range(3)] == [False, False, True]
+    assert client.get(FEED, params={"user_id": "u1"}, headers=AS_OF).status_code == 429
+    assert [client.get(one).status_code == 429 for one in ("/healthz", "/readyz")] == [False, False]
+
+
+def test_metrics_are_put_into_text_once_a_second_however_often_they_are_asked_for(
+    serve: Any, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    now, text = [1_000.0], proxy.parts.metrics.text
+    monkeypatch.setattr(proxy.parts.metrics, "text", lambda: (made.append(1), text())[1])
+    monkeypatch.setattr("serving.http.time.monotonic", lambda: now[0])
+    client = serve(Edge())
+    assert {client.get("/metrics").text.count("livefeed_feed_requests") > 0 for _ in range(5)} == {True}
+    assert len(made) == 1
+    now[0] += 1.1
+    client.get("/metrics")
+    assert len(made) == 2
+
+
 class Stuck:
     """A pipeline that makes no feed until it is let go."""
 

@@ -1,11 +1,13 @@
 """Impressions reach the log when it answers, wait in a bounded file while it does not, and are sent when it is back."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from events.clock import utc
-from events.errors import LogUnavailable
+from events.errors import EventRefused, LogUnavailable
 from events.log import MemoryLog, MemoryWriter
 from events.schema import ContentType, Event, Impression
 from events.topics import IMPRESSIONS, decode
@@ -148,3 +150,90 @@ def test_closing_sends_what_waits(broker: Broker, tmp_path: Path) -> None:
     log.put([impression(1)])
     log.close()
     assert broker.ids() == ["q:1"]
+
+
+class Picky(Broker):
+    """A log that will never take some events: said when they are sent, or only of all that were flushed together."""
+
+    def __init__(self, *, at_flush: bool) -> None:
+        super().__init__()
+        self.at_flush = at_flush
+        self.held: list[Event] = []
+
+    def send(self, event: Event) -> None:
+        if not self.at_flush and event.event_id == "q:3":
+            raise EventRefused("too large")
+        self.held.append(event)
+
+    def flush(self) -> None:
+        held, self.held = self.held, []
+        self._check()
+        if any(event.event_id == "q:3" for event in held):
+            raise EventRefused("one of them is too large")
+        for event in held:
+            MemoryWriter(self.log).send(event)
+
+
+@pytest.mark.parametrize("at_flush", [False, True])
+@pytest.mark.parametrize("spooled", [False, True])
+def test_an_event_the_log_will_never_take_is_counted_and_gone_and_keeps_no_other(
+    tmp_path: Path, at_flush: bool, spooled: bool
+) -> None:
+    broker = Picky(at_flush=at_flush)
+    log = log_to(broker, tmp_path)
+    broker.down = spooled
+    log.put([impression(n) for n in range(6)])
+    log.step()
+    broker.down = False
+    for _ in range(3):
+        log.step()
+    assert sorted(broker.ids()) == ["q:0", "q:1", "q:2", "q:4", "q:5"]
+    assert log._spool.size == 0 and log.trouble == ""
+    assert counts(log)["refused"] == 1.0
+    assert counts(log)["sent_late" if spooled else "sent"] == 5.0
+
+
+def counts(log: ImpressionLog) -> dict[str, float]:
+    lines = [one for one in log._metrics.text().decode().splitlines() if one.startswith("livefeed_impressions_total")]
+    return {one.split('"')[1]: float(one.split()[1]) for one in lines}
+
+
+def test_a_file_that_cannot_be_opened_is_said_and_counted_and_no_thread_dies_of_it(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = log_to(broker, tmp_path, config=ImpressionConfig(linger_s=0.01, retry_s=0.0))
+    broker.down = True
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", no_descriptor)
+        log.start()
+        log.put([impression(1)])
+        wait_until(lambda: counts(log).get("dropped") == 1.0)
+        assert "the spool cannot be" in log.trouble and "Too many open files" in log.trouble
+        broker.down = False
+        log.put([impression(2)])
+        wait_until(lambda: broker.ids() == ["q:2"])  # what is new does not wait for the file
+    wait_until(lambda: log.trouble == "")
+    log.close()
+
+
+def test_the_thread_outlives_a_step_that_fails(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = log_to(broker, tmp_path, config=ImpressionConfig(linger_s=0.01, retry_s=0.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "_patience_left", lambda: 1 / 0)
+        log.start()
+        wait_until(lambda: log.trouble == "impressions cannot be sent: ZeroDivisionError('division by zero')")
+    log.put([impression(1)])
+    wait_until(lambda: broker.ids() == ["q:1"])
+    log.close()
+    assert log.trouble == ""
+
+
+def no_descriptor(*_: object, **__: object) -> None:
+    raise OSError(24, "Too many open files")
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 5.0
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.005)

@@ -1,5 +1,7 @@
 """The request's main path on memory parts: what is shown, what is logged, and what failures do to it."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -7,18 +9,19 @@ import pytest
 
 from events import schema as s
 from events.clock import utc
+from events.log import Record
 from events.topics import IMPRESSIONS, decode
 from features.definitions import Entity
 from features.errors import StoreUnavailable
 from features.snapshot import read_known, snapshot
-from features.store import MemoryStore
-from serving.attempt import Attempt, FeedConfig
+from features.store import MemoryStore, OfViewer
+from serving.attempt import Attempt, FeedConfig, FeedParts
 from serving.bootstrap import BootstrapConfig
 from serving.candidates import Quotas
 from serving.catalogue import FRESH_S
 from serving.errors import UnknownItem
 from serving.feed import Feed, FeedRequest, Session
-from serving.pipeline import compose, show
+from serving.pipeline import compose, recommend, shed, show
 from serving.wiring import Proxy
 from tests.serving.small_world import NOW, SmallWorld, ask
 
@@ -318,3 +321,50 @@ def test_a_request_uses_one_release_from_start_to_end(world: SmallWorld) -> None
     assert ask(proxy).release == "demo-1"
     proxy.parts.background.tick()
     assert ask(proxy).release == "demo-2"
+
+
+@pytest.mark.parametrize("released", [True, False])
+def test_an_answer_that_asks_nobody_shows_no_rooms_once_the_last_look_is_old_unless_the_store_is_gone(
+    world: SmallWorld, released: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if released:
+        world.release()
+    proxy = world.proxy()
+    request = FeedRequest(request_id="q", user_id="u1", now=NOW, limit=30)
+
+    def rooms(make: Callable[[FeedRequest, FeedParts], Feed]) -> int:
+        return sum(item.live for item in make(request, proxy.parts).items)
+
+    def unread(user_id: str) -> OfViewer:
+        raise StoreUnavailable("the store was slow")
+
+    def hydrate_fails(request: FeedRequest, parts: FeedParts) -> Feed:
+        with monkeypatch.context() as patch:
+            patch.setattr(world.store, "of_viewer", unread)
+            patch.setattr(proxy.parts.store_breaker, "failed", lambda _: None)  # closed again by the prober
+            return recommend(request, parts)
+
+    assert rooms(shed) and rooms(hydrate_fails)
+    view = proxy.parts.catalogue.view
+    proxy.parts.catalogue.view = replace(view, refreshed=view.refreshed - 5.0)
+    assert (rooms(shed), rooms(hydrate_fails)) == (0, 0)
+    assert len(shed(request, proxy.parts).items) >= 10
+    proxy.parts.store_breaker.failed("the store is gone")
+    assert rooms(shed)  # nobody can tell: their leases hold
+
+
+def test_what_was_laid_out_again_before_the_first_release_has_no_known_odds(
+    world: SmallWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = world.proxy(config=FeedConfig(bootstrap=BootstrapConfig(share=0.8, live=0.9)))
+    view = proxy.parts.catalogue.view
+    proxy.parts.catalogue.view = replace(view, refreshed=view.refreshed - 5.0)
+    monkeypatch.setattr(world.store, "leases", lambda rooms: [None] * len(rooms))  # all have ended meanwhile
+    assert ask(proxy, limit=10).items
+    logged = [decode(IMPRESSIONS, one.value) for one in sent(proxy, world)]
+    assert {one.propensity for one in logged if isinstance(one, s.Impression)} == {None}
+
+
+def sent(proxy: Proxy, world: SmallWorld) -> list[Record]:
+    proxy.parts.impressions.step()
+    return [record for lane in world.log.records.values() for record in lane if record.topic == IMPRESSIONS]

@@ -56,3 +56,12 @@ def test_without_any_part_it_answers_and_ends_cleanly(address: tuple[str, subpro
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0
     assert b"Traceback" not in errors
+
+
+def test_it_may_have_as_many_files_open_as_its_connections_need() -> None:
+    asked = (
+        "import resource as r; from serving.processes import allow_files;"
+        "r.setrlimit(r.RLIMIT_NOFILE, (256, 4_096)); allow_files(); print(r.getrlimit(r.RLIMIT_NOFILE)[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "4096"

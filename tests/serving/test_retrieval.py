@@ -1,6 +1,8 @@
 """What is embedded when, and which item rows a search gives."""
 
 import functools
+import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from features.definitions import Entity
 from registry.manifest import INDEX
 from serving import retrieval as retrieval_of
 from serving.delta import Delta
+from serving.index import Matrix
+from serving.wiring import Proxy
 from tests.serving.small_world import NOW, SmallWorld
 
 
@@ -103,3 +107,125 @@ def test_one_kind_can_be_asked_for(world: SmallWorld) -> None:
     assert found == {"m0", "m5", "m10", "m15"}
     fresh = {view.table.id_of[row] for row in retrieval.nearest_fresh(query, 30, s.ContentType.AUDIO)}
     assert fresh == {"m20", "m25"}
+
+
+def searched(proxy: Proxy, vector: Matrix, k: int, kind: s.ContentType | None = None) -> list[str]:
+    """Ids near a vector, first among the index's own rows, then beside it; an empty one for what is gone."""
+    view, retrieval = proxy.parts.catalogue.view, proxy.parts.background.retrieval
+    assert retrieval is not None
+    rows = [*retrieval.nearest_media(vector, k, kind), *retrieval.nearest_fresh(vector, k, kind)]
+    return [view.table.id_of[row] if row else "" for row in rows]
+
+
+def vector_of(proxy: Proxy, item_id: str) -> Matrix:
+    retrieval = proxy.parts.background.retrieval
+    assert retrieval is not None
+    vector = retrieval.embedding_of(proxy.parts.catalogue.view.table.row_of[item_id])
+    assert vector is not None
+    return vector
+
+
+def test_media_beside_the_index_that_were_hidden_are_near_again_once_published_again(world: SmallWorld) -> None:
+    world.release(items=["m0"])
+    proxy = world.proxy()
+    background, vector = proxy.parts.background, vector_of(proxy, "m3")
+    world.tell(s.MediaHidden(event_id="hide", event_at=utc(NOW + 1), item_id="m3"))
+    background.tick()
+    assert "m3" not in searched(proxy, vector, 50)
+    world.publish("m3", creator="c3", category="music", at=NOW + 2)
+    background.tick()
+    assert searched(proxy, vector, 50).count("m3") == 1
+    world.tell(s.MediaHidden(event_id="again", event_at=utc(NOW + 3), item_id="m3"))
+    proxy.parts.catalogue.refresh(NOW)
+    world.publish("m3", creator="c3", category="music", at=NOW + 4)
+    background.tick()  # both between two looks at what is new
+    assert searched(proxy, vector, 50).count("m3") == 1
+
+
+def test_media_beside_the_index_that_went_or_changed_take_no_place_among_the_nearest(world: SmallWorld) -> None:
+    world.release(items=["m0"])
+    proxy = world.proxy()
+    background, vector = proxy.parts.background, vector_of(proxy, "m3")
+    world.tell(s.MediaRemoved(event_id="gone", event_at=utc(NOW + 1), item_id="m3"))
+    world.publish("m6", creator="c6", category="sport", kind="VIDEO", at=NOW + 1)  # it was music
+    background.tick()
+    assert background.retrieval is not None
+    beside = [one for one in searched(proxy, vector, 50) if one != "m0"]
+    assert "" not in beside and len(beside) == len(set(beside)) == 28
+    assert "m6" not in searched(proxy, vector, 9)
+
+
+def test_an_index_of_which_much_is_gone_is_searched_without_it_until_it_is_back(world: SmallWorld) -> None:
+    world.release()
+    proxy = world.proxy()
+    background, vector = proxy.parts.background, vector_of(proxy, "m0")
+    world.tell(s.MediaRemoved(event_id="one", event_at=utc(NOW + 1), item_id="m3"))
+    background.tick()
+    assert background.retrieval is not None and background.retrieval.media.left[""] is None  # as fast as ever
+    for n in (6, 9, 12):
+        world.tell(s.MediaRemoved(event_id=f"gone{n}", event_at=utc(NOW + 1), item_id=f"m{n}"))
+    background.tick()
+    assert "" not in searched(proxy, vector, 30)
+    assert len(searched(proxy, vector, 5)) == 5
+    for n in (3, 6, 9, 12):
+        world.publish(f"m{n}", creator=f"c{n % 10}", category="music", at=NOW + 2)
+    background.tick()
+    assert {f"m{n}" for n in range(30)} == set(searched(proxy, vector, 30))
+    assert background.retrieval.media.left[""] is None
+
+
+def test_media_that_go_while_they_are_embedded_are_left_out_and_take_no_others_place(
+    world: SmallWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.release(items=["m0"])
+    proxy = world.proxy()
+    background, catalogue, embed = proxy.parts.background, proxy.parts.catalogue, world.models.embed_item
+    for name in ("a", "b", "c"):
+        world.publish(name, creator="c1", category="sport", at=NOW + 1)
+
+    def while_others_write(*given: Any, **more: Any) -> Matrix:
+        found = embed(*given, **more)
+        monkeypatch.setattr(world.models, "embed_item", embed)
+        world.tell(s.MediaRemoved(event_id="gone", event_at=utc(NOW + 2), item_id="b"))
+        catalogue.refresh(NOW)
+        return found
+
+    monkeypatch.setattr(world.models, "embed_item", while_others_write)
+    background.tick()
+    world.publish("d", creator="c1", category="talk", at=NOW + 3)
+    background.tick()
+    near = searched(proxy, vector_of(proxy, "a"), 60)
+    assert {"a", "c", "d"} <= set(near) and "b" not in near and "" not in near
+    assert len(near) == len(set(near))
+
+
+def test_places_told_by_two_threads_at_once_end_as_the_catalogue_does(world: SmallWorld) -> None:
+    world.release(items=["m0"])
+    proxy = world.proxy()
+    background, catalogue = proxy.parts.background, proxy.parts.catalogue
+    names = [f"n{n}" for n in range(20)]
+    done = threading.Event()
+
+    def come_and_go() -> None:
+        for turn in range(30):
+            at = utc(NOW + 1 + turn)
+            for n, name in enumerate(names):
+                if (n + turn) % 3:
+                    world.publish(name, creator="c1", category=("sport", "talk")[turn % 2], at=NOW + 1 + turn)
+                else:
+                    world.tell(s.MediaHidden(event_id=world.name(), event_at=at, item_id=name))
+            background.follow()
+        done.set()
+
+    writer = threading.Thread(target=come_and_go)
+    writer.start()
+    while not done.is_set():
+        background.embed()
+    writer.join()
+    background.tick()
+    view, retrieval = catalogue.view, background.retrieval
+    assert retrieval is not None and background.releases.refused == ""
+    near = searched(proxy, vector_of(proxy, "m1"), 100)
+    assert sorted(near) == sorted(one for one in view.items if one[0] in "mn")
+    for row, place in retrieval.places.place_of.items():
+        assert retrieval.places.row_at.array[place] == row

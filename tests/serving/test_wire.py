@@ -125,3 +125,24 @@ def test_any_bytes_are_an_answer_or_a_bad_message(data: bytes) -> None:
     for read in (wire.predict_response, wire.status_response):
         with contextlib.suppress(ValueError):
             read(data)
+
+
+def test_a_number_of_more_than_64_bits_is_cut_off_as_protobuf_does() -> None:
+    from tensorflow.core.framework import tensor_pb2
+
+    for last in (b"\x7f", b"\x03", b"\x01"):
+        many = b"\x50" + b"\xff" * 9 + last  # int64_val
+        body = b"\x08\x09" + wire.field(2, wire.field(2, b"\x08\x01")) + many
+        assert wire.decode_tensor(memoryview(body)).tolist() == [tensor_pb2.TensorProto.FromString(body).int64_val[0]]
+    with pytest.raises(ValueError, match="does not end"):
+        wire.decode_tensor(memoryview(b"\x50" + b"\xff" * 10 + b"\x01"))
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"\x08", b"\x09", b"\x12", b"\x50", b"\x38", b"\xff", b"\x7f", b"\x01", b"\x02"]), max_size=40
+    )
+)
+def test_any_tensor_is_read_or_refused_with_a_sentence(parts: list[bytes]) -> None:
+    with contextlib.suppress(ValueError):
+        wire.decode_tensor(memoryview(b"".join(parts)))

@@ -150,6 +150,11 @@ def test_the_batching_text_has_wrapped_numbers() -> None:
     ("parse", "name"),
     [(protos.monitoring, "MonitoringConfig"), (protos.ssl, "SSLConfig"), (protos.batching, "BatchingParameters")],
 )
-def test_a_text_of_another_message_is_refused_with_its_name(parse: object, name: str) -> None:
-    with pytest.raises(ServingError, match=f"^Error parsing text-format tensorflow.serving.{name}: .*colour"):
-        parse('colour: "red"')  # type: ignore[operator]
+def test_a_text_of_another_message_is_refused_and_its_error_logged(
+    parse: object, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ServingError, match=r"^Invalid protobuf file: '/f'$"):
+        parse('colour: "red"', file="/f")  # type: ignore[operator]
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith(f"Error parsing text-format tensorflow.serving.{name}: ")
+    assert "colour" in said

@@ -108,10 +108,14 @@ def test_words_go_in_and_out_and_tables_are_initialised(client: Client) -> None:
         ({"model": "broken"}, "NOT_FOUND", "Servable not found for request: Latest(broken)"),
         ({"version": 9}, "NOT_FOUND", "Servable not found for request: Specific(line, 9)"),
         ({"model": ""}, "INVALID_ARGUMENT", "ModelSpec has no name specified."),
+        ({"label": ""}, "INVALID_ARGUMENT", "Unrecognized servable version label: "),
         ({"label": "beta"}, "INVALID_ARGUMENT", "Unrecognized servable version label: beta"),
         ({"signature": "nope"}, "FAILED_PRECONDITION", 'Serving signature key "nope" not found.'),
         ({"inputs": {}}, "INVALID_ARGUMENT",
          "input size does not match signature: 0!=1 len({}) != len({x}). Sent extra: {}. Missing but required: {x}."),
+        ({"inputs": {"b": X, "q": X, "p": X}, "signature": "add"}, "INVALID_ARGUMENT",
+         "input size does not match signature: 3!=2 len({b,p,q}) != len({a,b}). Sent extra: {p,q}. "
+         "Missing but required: {a}."),
         ({"inputs": {"q": X}}, "INVALID_ARGUMENT",
          "input tensor alias not found in signature: q. Inputs expected to be in the set {x}."),
         ({"outputs": ["w"]}, "INVALID_ARGUMENT",
@@ -131,8 +135,7 @@ def test_a_tensor_that_is_shorter_than_its_shape_is_refused(client: Client) -> N
     torn = tf.make_tensor_proto(X)
     torn.tensor_content = torn.tensor_content[:4]
     code, message = refusal(lambda: client.predict({"x": torn}))
-    assert code is grpc.StatusCode.INVALID_ARGUMENT
-    assert message.startswith("tensor parsing error: x: ")
+    assert (code, message) == (grpc.StatusCode.INVALID_ARGUMENT, "tensor parsing error: x")
 
 
 def test_there_is_no_static_shape_check_but_the_graph_may_refuse(client: Client) -> None:
@@ -174,6 +177,7 @@ def test_metadata_holds_the_signatures(client: Client) -> None:
     assert {"serving_default", "add", "look_up"} <= set(signatures.signature_def)
     assert set(signatures.signature_def["add"].inputs) == {"a", "b"}
     assert (response.model_spec.name, response.model_spec.version.value) == ("line", 4)
+    assert response.model_spec.signature_name == ""
 
 
 @pytest.mark.parametrize(
@@ -191,8 +195,9 @@ def test_metadata_other_than_signatures_is_refused(client: Client, fields: list[
 
 
 def test_what_is_not_here_says_so(client: Client) -> None:
-    profile = client.channel.unary_unary("/tensorflow.ProfilerService/Profile")
-    assert refusal(lambda: profile(b"", timeout=TIMEOUT_S))[0] is grpc.StatusCode.UNIMPLEMENTED
+    for method in ("tensorflow.serving.PredictionService/PredictStreamed", "tensorflow.ProfilerService/Monitor"):
+        ask = client.channel.unary_unary(f"/{method}")
+        assert refusal(lambda ask=ask: ask(b"", timeout=TIMEOUT_S))[0] is grpc.StatusCode.UNIMPLEMENTED  # type: ignore[misc]
 
 
 def test_a_long_message_is_cut(client: Client) -> None:
@@ -240,6 +245,23 @@ def test_examples_are_answered_over_the_wire(client: Client) -> None:
     assert ask.MultiInference(multi, timeout=TIMEOUT_S).results[0].regression_result.regressions[0].value == 1.0
     nobody = refusal(lambda: ask.MultiInference(inference_pb2.MultiInferenceRequest(), timeout=TIMEOUT_S))
     assert nobody[0] is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_the_first_task_chooses_the_version_of_all(client: Client) -> None:
+    request = inference_pb2.MultiInferenceRequest()
+    request.input.example_list.examples.add().features.feature["x"].float_list.value.append(2.0)
+    request.tasks.add(method_name=REGRESS).model_spec.name = "examples"
+    request.tasks.add(method_name=REGRESS).model_spec.name = "examples"
+    request.tasks[1].model_spec.signature_name = "flat"
+    request.tasks[1].model_spec.version.value = 9  # not there, and not asked
+    ask = client.predictions.MultiInference
+    assert [row.model_spec.version.value for row in ask(request, timeout=TIMEOUT_S).results] == [1, 1]
+    request.tasks[0].model_spec.version.value = 8
+    assert refusal(lambda: ask(request, timeout=TIMEOUT_S)) == (
+        grpc.StatusCode.NOT_FOUND, "Servable not found for request: Specific(examples, 8)",
+    )  # fmt: skip
+    request.tasks[0].model_spec.version_label = "beta"
+    assert refusal(lambda: ask(request, timeout=TIMEOUT_S))[1] == "Unrecognized servable version label: beta"
 
 
 def test_signatures_made_for_other_apis_are_predicted_too(client: Client) -> None:

@@ -1,5 +1,8 @@
 """The command line: what the flags mean, and the words a start ends with when it cannot be."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,9 +10,12 @@ import pytest
 from stack.model_server.__main__ import main
 from stack.model_server.config import ModelConfig
 from stack.model_server.errors import ServingError
-from stack.model_server.flags import channel_arguments, options, parser
-from stack.model_server.options import Options
+from stack.model_server.flags import WITHOUT_EFFECT, channel_arguments, options, parser
+from stack.model_server.options import Options, Rest
+from stack.model_server.protos import Monitoring
 from stack.model_server.servable import Threads
+
+CORES = os.cpu_count() or 1
 
 
 def parsed(*words: str) -> Options:
@@ -35,6 +41,11 @@ def test_the_defaults_are_upstreams() -> None:
     assert (asked.load.enable_model_warmup, asked.load.num_request_iterations_for_warmup) == (True, 1)
     assert (asked.rules.check_method, asked.rules.as_content, asked.grpc.health) == (False, False, False)
     assert asked.allow_version_labels_for_unavailable_models is asked.open_port_before_models is False
+    assert (asked.load.tags, asked.load.threads, asked.load.prefer_tflite_model) == (("serve",), Threads(), False)
+    assert (asked.grpc.threads, asked.grpc.socket_path, asked.grpc.arguments) == (4 * CORES, "", ())
+    assert (asked.grpc.profiler, asked.monitoring, asked.model_config_file) == (True, Monitoring(), None)
+    rest = parsed("--model_base_path=/m", "--rest_api_port=1").rest
+    assert rest == Rest(1, threads=4 * CORES, timeout_s=30.0, cors=False)
 
 
 def test_every_part_takes_its_flags(tmp_path: Path) -> None:
@@ -49,7 +60,8 @@ def test_every_part_takes_its_flags(tmp_path: Path) -> None:
         "--grpc_socket_path=/s", "--grpc_channel_arguments=grpc.a=5,grpc.b=x", "--grpc_max_threads=2",
         "--enable_grpc_healthcheck_service", "--enable_signature_method_name_check=1", "--saved_model_tags=serve,gpu",
         "--enable_serialization_as_tensor_content", "--enable_model_warmup=false",
-        "--num_request_iterations_for_warmup=4", "--load_retry_interval_micros=250000",
+        "--num_request_iterations_for_warmup=4", "--prefer_tflite_model=true", "--enable_profiler=false",
+        "--load_retry_interval_micros=250000",
     )  # fmt: skip
     assert asked.rest is not None
     assert asked.batching is not None
@@ -61,6 +73,7 @@ def test_every_part_takes_its_flags(tmp_path: Path) -> None:
     assert (asked.rules.check_method, asked.rules.as_content) == (True, True)
     assert (asked.load.enable_model_warmup, asked.load.num_request_iterations_for_warmup) == (False, 4)
     assert (asked.load.tags, asked.load_retry_interval_s) == (("serve", "gpu"), 0.25)
+    assert (asked.load.prefer_tflite_model, asked.grpc.profiler) == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +81,9 @@ def test_every_part_takes_its_flags(tmp_path: Path) -> None:
     [
         ([], Threads(1, 0)),
         (["--tensorflow_session_parallelism=3"], Threads(3, 3)),
-        (["--tensorflow_session_parallelism=3", "--tensorflow_inter_op_parallelism=2"], Threads(3, 2)),
+        (["--tensorflow_session_parallelism=3", "--tensorflow_inter_op_parallelism=2"], Threads(1, 2)),
+        (["--tensorflow_session_parallelism=3", "--tensorflow_intra_op_parallelism=2"], Threads(2, 0)),
+        (["--tensorflow_session_parallelism=3", "--tensorflow_intra_op_parallelism=0"], Threads(3, 3)),
         (["--tensorflow_intra_op_parallelism=0", "--tensorflow_inter_op_parallelism=0"], Threads(0, 0)),
     ],
 )
@@ -80,10 +95,10 @@ def test_channel_arguments_that_read_as_numbers_are_numbers() -> None:
     assert channel_arguments("a=1,b=-2,c=x=y,d=,nothing") == (("a", 1), ("b", -2), ("c", "x=y"), ("d", ""))
 
 
-def test_flags_without_effect_are_taken() -> None:
-    assert (
-        parsed("--model_base_path=/m", "--xla_cpu_compilation_enabled=false", "--flush_filesystem_caches").port == 8500
-    )
+@pytest.mark.parametrize("name", WITHOUT_EFFECT)
+@pytest.mark.parametrize("value", ["", "=false"])
+def test_flags_without_effect_are_taken(name: str, value: str) -> None:
+    assert parsed("--model_base_path=/m", f"--{name}{value}") == parsed("--model_base_path=/m")
 
 
 @pytest.mark.parametrize(
@@ -92,6 +107,11 @@ def test_flags_without_effect_are_taken() -> None:
         ([], "Both server_options.model_base_path and server_options.model_config_file are empty!"),
         (["--model_base_path=/m", "--batching_parameters_file=/b"],
          "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."),
+        (["--model_base_path=/m", "--tensorflow_session_parallelism=1", "--tensorflow_intra_op_parallelism=2",
+          "--tensorflow_inter_op_parallelism=3"],
+         "Either configure server_options.tensorflow_session_parallelism or "
+         "(server_options.tensorflow_intra_op_parallelism, server_options.tensorflow_inter_op_parallelism) separately. "
+         "You cannot configure all."),
     ],
 )  # fmt: skip
 def test_flags_that_do_not_go_together_are_refused(words: list[str], reason: str) -> None:
@@ -100,8 +120,19 @@ def test_flags_that_do_not_go_together_are_refused(words: list[str], reason: str
     assert caught.value.status == f"INVALID_ARGUMENT: {reason}"
 
 
-@pytest.mark.parametrize("word", ["--nonsense", "--port=many", "--enable_batching=perhaps"])
-def test_a_flag_that_is_none_ends_with_usage_and_255(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("words", [["--nonsense", "--more"], ["--nonsense=5"], ["nonsense"]])
+def test_an_argument_that_is_none_is_named_and_the_start_goes_on(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 255  # for want of a model
+    out = capsys.readouterr().out
+    assert out.startswith(f"unknown argument: {words[0]}\nusage: ")
+    assert "--more" not in out
+    assert "Both server_options.model_base_path and" in out
+
+
+@pytest.mark.parametrize("word", ["--port=many", "--enable_batching=perhaps"])
+def test_a_value_that_is_none_ends_with_usage_and_255(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--model_base_path=/m", word])
     assert caught.value.code == 255
@@ -124,8 +155,39 @@ def test_a_start_that_cannot_be_says_why_and_ends_with_255(
         f"Failed to start server. Error: INVALID_ARGUMENT: Invalid protobuf file: '{file}'" in capsys.readouterr().out
     )
     assert "Error parsing text-format tensorflow.serving.ModelServerConfig" in caplog.text
-    assert main(["--model_base_path=/m", "--monitoring_config_file=/none", "--port=0"]) == 255
-    assert "/none" in capsys.readouterr().out
+    for flag in ("monitoring_config_file", "ssl_config_file", "model_config_file"):
+        assert main(["--model_base_path=/m", f"--{flag}=/none", "--port=0"]) == 255
+        assert "Failed to start server. Error: NOT_FOUND: /none; No such file or directory" in capsys.readouterr().out
+
+
+def test_a_start_that_cannot_be_tells_the_parsers_words_on_standard_error(tmp_path: Path) -> None:
+    file = tmp_path / "models.config"
+    file.write_text("model_config_list { nonsense")
+    ran = subprocess.run(
+        [sys.executable, "-m", "stack.model_server", f"--model_config_file={file}", "--port=0", "--nonsense"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert ran.returncode == 255
+    assert "Error parsing text-format tensorflow.serving.ModelServerConfig" in ran.stderr
+    assert "unknown argument: --nonsense" in ran.stdout
+    assert f"Failed to start server. Error: INVALID_ARGUMENT: Invalid protobuf file: '{file}'" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("flag", "name"),
+    [("monitoring_config_file", "MonitoringConfig"), ("ssl_config_file", "SSLConfig"),
+     ("batching_parameters_file", "BatchingParameters")],
+)  # fmt: skip
+def test_a_bad_text_file_is_named_in_the_status_and_its_error_in_the_log(
+    flag: str, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "file"
+    for content in (b'colour: "red"', b"\xff\xfe"):
+        file.write_bytes(content)
+        with pytest.raises(ServingError) as caught:
+            parsed("--model_base_path=/m", "--enable_batching", f"--{flag}={file}")
+        assert caught.value.status == f"INVALID_ARGUMENT: Invalid protobuf file: '{file}'"
+    assert f"Error parsing text-format tensorflow.serving.{name}: " in caplog.text
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:

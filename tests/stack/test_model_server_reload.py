@@ -9,7 +9,6 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from stack.model_server.errors import ServingError
 from stack.model_server.lifecycle import State
 from stack.model_server.reload import ConfigFile, Configuration, wait_until_available
 from stack.model_server.table import ModelTable
@@ -236,24 +235,109 @@ def test_waiting_ends_with_whoever_waits(bench: Bench, table: ModelTable, config
     assert not table.serves("m")
 
 
-def test_a_file_is_applied_once_and_a_bad_one_changes_nothing(
+def test_a_reload_waits_for_models_that_an_earlier_one_did_not_see_settled(
+    bench: Bench, table: ModelTable, configuration: Configuration
+) -> None:
+    assert configuration.reload(listing(row(bench))) == {"m"}
+    # Its caller gave up; nothing has been loaded since.
+    assert configuration.reload(listing(row(bench))) == {"m"}
+    assert configuration.reload(listing(row(bench), row(bench, name="n"))) == {"m", "n"}
+    assert configuration.reload(listing(row(bench))) == {"m"}  # n is not listed any more
+    table.advance()
+    assert configuration.reload(listing(row(bench))) == frozenset()
+    bench.broken = {1, 2}
+    assert configuration.reload(listing(row(bench), row(bench, name="n"))) == {"n"}
+    table.advance()
+    assert configuration.reload(listing(row(bench), row(bench, name="n"))) == frozenset()  # it has failed
+
+
+def config(path: Path, *rows: str) -> None:
+    path.write_text(f"model_config_list {{ {' '.join(f'config {{ {text} }}' for text in rows)} }}")
+
+
+def test_a_bad_file_changes_nothing_and_is_said_once(
     bench: Bench, table: ModelTable, configuration: Configuration, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "models.config"
     file = ConfigFile(path, configuration)
-    with pytest.raises(ServingError, match="Invalid protobuf file: "):
-        file.apply()
-    path.write_text(f"model_config_list {{ config {{ {row(bench)} }} }}")
+    assert ended(file.apply) == ("NOT_FOUND", f"{path}; No such file or directory")
+    config(path, row(bench))
     assert file.apply() == {"m"}
     table.advance()
-    path.write_text("model_config_list { nonsense")
-    file.poll()
-    file.poll()
-    assert [r.message for r in caplog.records if "PollFilesystemAndReloadConfig" in r.message] == [
-        f"PollFilesystemAndReloadConfig failed to ReloadConfig: Invalid protobuf file: '{path}'"
-    ]
+    for content in (b"model_config_list { nonsense", b"\xff"):
+        path.write_bytes(content)
+        file.poll()
+        file.poll()
+    said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    refused = f"PollFilesystemAndReloadConfig failed to ReloadConfig: Invalid protobuf file: '{path}'"
+    assert [text for text in said if text.startswith("Poll")] == [refused]
+    assert len([text for text in said if text.startswith("Error parsing text-format")]) == 1
     table.poll()
     assert answering(table) == 2
-    path.write_text(f"model_config_list {{ config {{ {row(bench, label('stable', 2))} }} }}")
+    config(path, row(bench, label("stable", 2)))
     file.poll()
     assert answering(table, label="stable") == 2
+
+
+def test_the_file_wins_over_a_reload_at_its_next_poll(
+    bench: Bench, table: ModelTable, configuration: Configuration, tmp_path: Path
+) -> None:
+    path = tmp_path / "models.config"
+    config(path, row(bench))
+    file = ConfigFile(path, configuration)
+    file.apply()
+    table.advance()
+    configuration.reload(listing(row(bench, name="n")))
+    table.advance()
+    assert table.names() == {"n"}
+    file.poll()
+    table.advance()
+    assert table.names() == {"m"}
+    assert answering(table) == 2
+
+
+def test_a_file_that_stays_as_it_is_looks_at_the_disk_once_and_repeats_no_warning(
+    bench: Bench,
+    table: ModelTable,
+    configuration: Configuration,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = tmp_path / "models.config"
+    config(path, row(bench, "model_version_policy { specific { versions: 2 versions: 9 } }"))
+    file = ConfigFile(path, configuration)
+    file.apply()
+    table.advance()
+    for _ in range(3):
+        file.poll()
+        table.poll()
+    assert bench.seen == ["load 2"]
+    assert len([record for record in caplog.records if "requested to be served as a 'specific'" in record.message]) == 1
+    looked: list[bool] = []
+    table.look = lambda: looked.append(True)  # type: ignore[method-assign]
+    file.poll()
+    assert looked == []
+
+
+def test_a_label_of_a_version_to_come_is_tried_again_at_every_poll(
+    bench: Bench, table: ModelTable, configuration: Configuration, tmp_path: Path
+) -> None:
+    path = tmp_path / "models.config"
+    config(path, row(bench))
+    file = ConfigFile(path, configuration)
+    file.apply()
+    table.advance()
+    bench.publish(3)
+    config(path, row(bench, label("stable", 3)))
+    file.poll()
+    assert ended(lambda: answering(table, label="stable"))[0] == "INVALID_ARGUMENT"
+    table.poll()
+    file.poll()
+    assert answering(table, label="stable") == 3
+
+
+def test_below_zero_the_disk_is_never_looked_at(bench: Bench, table: ModelTable) -> None:
+    configuration = Configuration(table, looks=False)
+    assert configuration.apply(listing(row(bench))) == {"m"}
+    table.advance()
+    assert bench.seen == []

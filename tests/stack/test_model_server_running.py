@@ -306,18 +306,22 @@ def certificate(name: str) -> tuple[str, str]:
     return private.decode(), signed.public_bytes(pem).decode()
 
 
-def test_with_keys_it_speaks_tls_to_clients_that_show_theirs(base: Path) -> None:
+def test_with_keys_it_speaks_tls_to_clients_that_show_theirs(base: Path, tmp_path: Path) -> None:
     key, cert = certificate("localhost")
     client_key, client_cert = certificate("client")
     tls = Ssl(server_key=key, server_cert=cert, custom_ca=client_cert, client_verify=True)
-    server = Server(Options(port=0, models=(line(base),), grpc=Grpc(ssl=tls)))
+    path = tmp_path / "s.sock"
+    server = Server(Options(port=0, models=(line(base),), grpc=Grpc(ssl=tls, socket_path=str(path))))
     address = f"localhost:{server.start()}"
     shown = grpc.ssl_channel_credentials(cert.encode(), client_key.encode(), client_cert.encode())
     try:
-        with grpc.secure_channel(address, shown) as channel:
-            assert values(Client(0, channel=channel).predict({"x": X}), "y") == [3.0, 4.0]
+        named = [("grpc.ssl_target_name_override", "localhost")]
+        for channel in (grpc.secure_channel(address, shown), grpc.secure_channel(f"unix:{path}", shown, options=named)):
+            with channel:
+                assert values(Client(0, channel=channel).predict({"x": X}), "y") == [3.0, 4.0]
         for other in (
             grpc.insecure_channel(address),
+            grpc.insecure_channel(f"unix:{path}"),
             grpc.secure_channel(address, grpc.ssl_channel_credentials(cert.encode())),
         ):
             with other as channel:

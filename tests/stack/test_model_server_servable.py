@@ -1,5 +1,6 @@
 """One loaded model: deadlines of runs, outputs in any order, a bounded number of prepared runs."""
 
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,13 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.framework import types_pb2
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import model_pb2, predict_pb2
 
-from stack.model_server import servable
+from stack.model_server import servable, wire
 from stack.model_server.errors import ServingError
+from stack.model_server.inference import DEFAULT_TERMS, plan, run_plan
 from stack.model_server.servable import Servable
 from tests.stack.saved_models import write_line, write_spinner
 
@@ -90,3 +95,56 @@ def test_two_requests_run_beside_each_other(spinner: Servable) -> None:
     assert slow == []  # still running
     thread.join()
     assert slow == [grpc.StatusCode.DEADLINE_EXCEEDED.name]
+
+
+def unknown_operation(folder: Path) -> Path:
+    """A SavedModel of one operation that nobody has registered, as TF Text's are without its package."""
+    model = saved_model_pb2.SavedModel(saved_model_schema_version=1)
+    graph = model.meta_graphs.add()
+    graph.meta_info_def.tags.append("serve")
+    graph.graph_def.node.add(name="tokens", op="WhitespaceTokenizeLike")
+    (folder / "saved_model.pb").write_bytes(model.SerializeToString())
+    return folder
+
+
+def test_a_graph_of_unknown_operations_is_tried_again_with_tf_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow_text", None)  # not installed
+    with pytest.raises(tf.errors.NotFoundError, match="WhitespaceTokenizeLike"):
+        Servable(unknown_operation(tmp_path), name="m", version=1)
+    monkeypatch.delitem(sys.modules, "tensorflow_text")
+    (tmp_path / "tensorflow_text.py").write_text("import builtins\nbuiltins.text_was_imported = True\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(tf.errors.NotFoundError, match="WhitespaceTokenizeLike"):
+        Servable(tmp_path, name="m", version=1)
+    assert sys.modules.pop("tensorflow_text").builtins.text_was_imported
+
+
+def test_the_operations_of_tf_text_are_loaded_for_no_other_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servable, "_register_text_operations", lambda: pytest.fail("not asked for"))
+    with pytest.raises(ServingError):
+        Servable(tmp_path, name="m", version=1)
+
+
+def test_an_output_by_reference_has_its_types_field(tmp_path: Path) -> None:
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        x = tf.compat.v1.placeholder(tf.float32, [None], name="x")
+        counter = tf.compat.v1.Variable([7.0, 8.0], use_resource=False)
+        session.run(counter.initializer)
+        info = tf.compat.v1.saved_model.build_tensor_info
+        signature = tf.compat.v1.saved_model.build_signature_def(
+            {"x": info(x)}, {"count": info(counter._variable)}, "tensorflow/serving/predict"
+        )
+        builder = tf.compat.v1.saved_model.Builder(str(tmp_path / "1"))
+        builder.add_meta_graph_and_variables(session, ["serve"], signature_def_map={"serving_default": signature})
+        builder.save()
+    model = Servable(tmp_path / "1", name="m", version=1)
+    assert model.signatures["serving_default"].outputs["count"].dtype == types_pb2.DT_FLOAT_REF
+    chosen = plan(model, "", ["x"], [])
+    out = run_plan(model, chosen, {"x": X}, DEFAULT_TERMS)
+    typed = {key: (array, chosen.outputs[key]) for key, array in out.items()}
+    response = predict_pb2.PredictResponse.FromString(wire.response(model_pb2.ModelSpec(), typed))
+    assert list(response.outputs["count"].float_val) == [7.0, 8.0]

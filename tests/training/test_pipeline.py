@@ -1,12 +1,15 @@
 """A candidate's folder, whole: what is in it, that it answers, and that what is broken is refused."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from events.clock import SetClock
 from features.encoder import ITEM_TENSORS, STATS_TENSORS, USER_TENSORS, Encoder
+from registry.errors import BadFormula
 from registry.evaluation import Evaluation
 from registry.manifest import Manifest, check_artefacts, read_manifest
 from registry.neighbours import NeighbourLists, ids_checksum
@@ -15,7 +18,7 @@ from training.data import prepare
 from training.errors import SeenInTraining, UnreadableExport
 from training.evaluate import measure_ranking
 from training.export import load_scorers, signatures_of, verify_export
-from training.pipeline import TrainingConfig, refuse_seen, train_candidate
+from training.pipeline import TrainingConfig, _formula, _offer, refuse_seen, train_candidate
 from training.tf import tf
 from training.two_tower import TwoTower
 
@@ -38,6 +41,17 @@ def test_the_manifest_says_what_was_trained_on_what(candidate: Path, samples: Sm
     assert manifest.dials["run"]["seed"] == 2
     assert manifest.dials["ranker"]["hidden"] == "64-32"
     assert manifest.metrics["auc_click"] == Evaluation.load(candidate).figures()["auc_click"]
+
+
+def test_an_increment_of_a_line_with_a_formula_of_its_own_keeps_it(samples: SmallSamples) -> None:
+    data: Any = SimpleNamespace(objectives=("click", "like"))
+    own = {"click": 1.0, "like": -2.0}
+    assert (_formula(own, data.objectives), _formula(None, data.objectives)) == (own, {"click": 1.0, "like": 1.0})
+    with pytest.raises(BadFormula, match="names 'gifts', which is no objective"):
+        _formula({"gifts": 1.0}, data.objectives)
+    powers = {"kind": "sum", "terms": {"like": {"weight": 3.0, "power": 0.5}}}  # not what `recommend` can weigh
+    offers = [_offer(make_store(), samples, data, formula).weights for formula in (own, {"like": 4.0}, powers)]
+    assert offers == [[1.0, -2.0], [0.0, 4.0], [1.0, 1.0]]
 
 
 def test_the_index_holds_every_shown_item_once_as_a_unit_vector(candidate: Path) -> None:
