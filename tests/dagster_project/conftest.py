@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import absl.logging
 import dagster as dg
 import numpy as np
 import pyarrow as pa
@@ -28,6 +29,12 @@ from registry.verdict import Outcome
 from training.errors import UnreadableExport
 
 FIRST, LAST = date(2026, 11, 2), date(2026, 11, 4)
+
+
+@pytest.fixture(autouse=True)
+def logging_leaves_pytests_own_stream_open() -> None:
+    """Dagster sets logging up anew, which closes every handler; TensorFlow's closes its stream unless it is the process's."""
+    absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 @dataclass
