@@ -74,7 +74,7 @@ def measure(settings: Settings, seed: int, say: Say, *, config: DrillConfig | No
     rooms, baseline = drill_rooms.figures(settings, seed, say, answers=config.answers)
     figures |= rooms
     baseline["calm_p99_ms"] = figures["calm_p99_ms"]
-    return Result(bench="drill", figures=figures, baseline=baseline, bars=_bars(figures), seed=seed)
+    return Result(bench="drill", figures=figures, baseline=baseline, bars=_bars(figures, config), seed=seed)
 
 
 def faults(settings: Settings, seed: int, say: Say, *, config: DrillConfig) -> Figures:
@@ -231,10 +231,11 @@ ZERO = (
 )  # fmt: skip
 
 
-def _bars(figures: Figures) -> tuple[Bar, ...]:
+def _bars(figures: Figures, config: DrillConfig) -> tuple[Bar, ...]:
     bars = [bar(figures, name, "<=", 0.0) for name in ZERO]
     bars += [bar(figures, "answers_degraded_needlessly", "<=", 0.01 * (figures["answers"] or 0.0))]
     bars += [bar(figures, name, "<", 5.0) for name in figures if name.endswith(("recovery_s", "recovery_20_s"))]
+    bars += [bar(figures, "room_answers", ">=", config.answers), bar(figures, "rooms_shown", ">", 0.0)]
     return (*bars, bar(figures, "control_dead_rooms_shown", ">", 0.0))
 
 

@@ -49,9 +49,9 @@ def item_id(number: int) -> str:
     return f"item-{number}"
 
 
-def media(number: int) -> EntityState:
-    """What was published; a third of the items have plays."""
-    at = NOW - 4e6 + number  # the higher the number, the newer
+def media(number: int, *, at: float | None = None) -> EntityState:
+    """What was published, at epoch second `at` if given; a third of the items have plays."""
+    at = NOW - 4e6 + number if at is None else at  # the higher the number, the newer
     said = {
         "content_type": "AUDIO" if number % 5 == 0 else "VIDEO", "category": f"category-{number % CATEGORIES}",
         "tags": [f"tag-{number % TAGS}", f"tag-{number * 7 % TAGS}"], "language": LANGUAGES[number % 4],

@@ -2,8 +2,9 @@
 
 Embeddings are made (`benchmarks.recall_data`: kind to inverted lists; the hard kind stands beside). An index is built, tuned
 on queries of its own and written as for a release; two processes open the folder as proxies do and search it with one thread
-each; recall is that of other queries against exact search by numpy, which is also the baseline. `python -m benchmarks.recall
---items 200000` runs it smaller.
+each; recall is that of other queries against exact search by numpy, which is also the baseline. How long a publication takes
+until it is found is measured on real parts (benchmarks/published.py). `python -m benchmarks.recall --items 200000` runs it
+smaller.
 """
 
 import json
@@ -22,9 +23,10 @@ import numpy as np
 import typer
 from threadpoolctl import threadpool_limits
 
+from benchmarks.published import publish_to_found
 from benchmarks.recall_data import Matrix, drifted, mixture
 from benchmarks.recall_reader import AUDIO_EVERY, K
-from benchmarks.result import BenchError, Result, bar
+from benchmarks.result import Bar, BenchError, Result, bar
 from serving.ann import IvfIndex
 from serving.index import Rows
 from serving.index_file import IndexDials, make_index, nearest, recall_of, remake_index, write_index
@@ -185,27 +187,33 @@ def _hard(rng: np.random.Generator, work: Path, items: int, *, asked: int, say: 
     } | {f"hard_{name}": read[f"search_{name}"] for name in ("p50_ms", "p99_ms", "cpu_p50_ms", "cpu_p99_ms")}
 
 
-def measured(items: int, seed: int, say: Say, *, asked: int = ASKED) -> Result:
-    """All of it for so many items, held against `asked` queries; the hard kind for a third of the items."""
+def measured(items: int, seed: int, say: Say, *, asked: int = ASKED, published: Figures | None = None) -> Result:
+    """All of it for so many items, held against `asked` queries; the hard kind for a third of the items.
+
+    `published` are figures of the way from a publication to its being found, which real parts tell.
+    """
     rng = np.random.default_rng(seed)
     with tempfile.TemporaryDirectory(prefix="livefeed-recall-") as work:
         figures, baseline = _easy(rng, Path(work), items, asked=asked, say=say)
         figures |= _hard(rng, Path(work), items // 3, asked=asked, say=say)
     figures["peak_build_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     figures["items"] = items
-    bars = (
+    bars: tuple[Bar, ...] = (
         bar(figures, "recall_at_500", ">=", 0.95),
         bar(figures, "search_p99_ms", "<", 10.0),
         bar(figures, "live_recall_at_500", ">=", 1.0),
         bar(figures, "add_to_found_p99_ms", "<", 1_000.0),
         bar(figures, "audio_recall_at_500", ">=", 0.95),
     )
+    if published is not None:
+        figures |= published
+        bars = (*bars, bar(figures, "publish_to_found_max_ms", "<", 5_000.0))
     return Result(bench="recall", figures=figures, baseline=baseline, bars=bars, seed=seed)
 
 
-def measure(_settings: Settings, seed: int, say: Say) -> Result:
-    """The benchmark at 3 million items."""
-    return measured(ITEMS, seed, say)
+def measure(settings: Settings, seed: int, say: Say, *, items: int = ITEMS) -> Result:
+    """The benchmark at 3 million items, and publications on real parts."""
+    return measured(items, seed, say, published=publish_to_found(settings, seed, say))
 
 
 def _command(
@@ -213,7 +221,7 @@ def _command(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the load.")] = 7,
 ) -> None:
     """Measure, and print one JSON line."""
-    print(measured(items, seed, lambda line: print(line, file=sys.stderr)).line())
+    print(measure(Settings(), seed, lambda line: print(line, file=sys.stderr), items=items).line())
 
 
 if __name__ == "__main__":

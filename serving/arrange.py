@@ -36,6 +36,7 @@ class ArrangeConfig:
     category_cap: int = 10  # items of one category on a page; likewise
     window: int = 20  # shorter pages share their caps: over the pages of a session, a cap speaks of this many places
     preference: float = 0.1  # merit added to the viewer's preferred kind
+    language: float = 0.1  # merit added to what is in the language of her locale, where her profile names none
     explored_share: float = 0.1  # the last share of a page's places may be explored, at least one
     epsilon: float = 0.2  # 0..1, probability that such a place shows a uniformly drawn candidate
     pool: int = 200  # most candidates to draw from at a page's explored places together: bounds the odds from below
@@ -50,6 +51,17 @@ class Ranked:
     creator: Codes
     category: Codes  # UNKNOWN where there is none
     order: Rows
+    spoken: Flags | None = None  # whether it is in the language of the viewer's locale; None: that does not count
+
+    def wish(self, preferred: int, config: ArrangeConfig, rows: Rows | None = None) -> Floats:
+        """Merit and preferences of those rows, or of all."""
+        at: Rows | slice = slice(None) if rows is None else rows
+        wish = self.merit[at]
+        if preferred != NO_PREFERENCE:
+            wish = wish + config.preference * (self.kind[at] == preferred)
+        if self.spoken is not None:
+            wish = wish + config.language * self.spoken[at]
+        return wish
 
 
 @dataclass(frozen=True)
@@ -107,13 +119,12 @@ def arrange(
     """At most `limit` places; `before` counts what the session's last pages showed.
 
     Each place takes the candidate with the most
-    (1 - diversity) (merit + preference [kind is preferred]) - diversity (share of its kind + share of its category),
+    (1 - diversity) (merit + preference [kind is preferred] + language [spoken])
+    - diversity (share of its kind + share of its category),
     shares of the page so far and of `before`: by merit alone at diversity 0, evenly mixed whatever the merit at 1. Caps
     hold for a page, and in proportion for `before` and the page together.
     """
-    wish = ranked.merit
-    if preferred != NO_PREFERENCE:
-        wish = wish + config.preference * (ranked.kind == preferred)
+    wish = ranked.wish(preferred, config)
     best_first = _best_first(wish, ranked.order)
     window = max(limit, config.window)
     reach = max(before.count + limit, window)
@@ -135,9 +146,7 @@ def choice_at(
     merits that are those of the page choose the page's row by merit.
     """
     choices = np.append(page.pool_at(place), page.by_merit[place])
-    wish = ranked.merit[choices]
-    if preferred != NO_PREFERENCE:
-        wish = wish + config.preference * (ranked.kind[choices] == preferred)
+    wish = ranked.wish(preferred, config, choices)
     best_first = _best_first(wish, ranked.order[choices])
     rows = np.concatenate([choices[best_first], page.by_merit[:place]])
     crowd = _Crowd(ranked.kind[rows], ranked.category[rows], diversity=diversity, before=NOTHING)

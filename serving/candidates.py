@@ -12,7 +12,7 @@ from events.schema import ContentType
 from serving.catalogue import CatalogueView
 from serving.feed import FeedRequest
 from serving.filters import Eligibility
-from serving.item_columns import Rows
+from serving.item_columns import KIND_OF, Rows
 from serving.models import Matrix
 from serving.retrieval import NO_ROWS, Retrieval
 from serving.sides import RECENT, Pool, Viewer, maker_rows
@@ -87,8 +87,10 @@ def _sources(
         yield "live", view.live, quotas.live
     if query.embedding is None and wanted is not ContentType.LIVE:
         # Newest media fill what is left: a new catalogue has no trends, and without a model nothing is nearest.
-        spare = quotas.total + len(rules.seen) + len(query.request.exclude)
-        yield "fresh", view.newest_rows[:spare], quotas.total
+        spare, newest = quotas.total + len(rules.seen) + len(query.request.exclude), view.newest_rows
+        if wanted is not None:
+            newest = newest[view.columns.kind(newest) == KIND_OF[wanted]]
+        yield "fresh", newest[:spare], quotas.total
 
 
 def _met_hosts(query: Query, view: CatalogueView, quotas: Quotas) -> Iterator[tuple[str, Rows, int]]:

@@ -40,7 +40,7 @@ class FeedRequest(Struct, frozen=True, kw_only=True):
     context_item_id: str | None = None
     limit: int = 20
     diversity: float = 0.2
-    locale: str | None = None  # BCP 47
+    locale: str | None = None  # BCP 47; tells the language of a viewer whose profile does not
     session: Session | None = None  # None on the first page
     exclude: frozenset[int] = frozenset()  # `cursor.short_hash` of the items that earlier pages showed
 

@@ -33,7 +33,7 @@ from serving.item_columns import KIND_OF, Rows
 from serving.models import Matrix
 from serving.ranking import Scores, ask_ranker, by_model, by_trend
 from serving.shadow import Seen, explored_at
-from serving.sides import Pool, Raw, Viewer, logged, raw_numbers, shared_part
+from serving.sides import Pool, Raw, Viewer, in_locale, logged, raw_numbers, shared_part
 
 UNSEEN_S = 0.8  # a room that ended must be out of every answer within a second
 _KINDS = {str(kind): kind for kind in ContentType}
@@ -188,7 +188,10 @@ def _lay_out(composed: Composed, request: FeedRequest, keep: Rows, gone: set[int
     attempt, pool, config = composed.attempt, composed.pool.at(keep), composed.attempt.parts.config
     dice = attempt.parts.dice(request.request_id)
     columns = attempt.view.columns
-    ranked = Ranked(composed.scores.merit[keep], pool.kinds, pool.makers, columns.category(pool.rows), pool.rows)
+    spoken = in_locale(request.locale, composed.viewer, pool, attempt.view)
+    ranked = Ranked(
+        composed.scores.merit[keep], pool.kinds, pool.makers, columns.category(pool.rows), pool.rows, spoken
+    )
     preferred = KIND_OF.get(composed.viewer.preferred, NO_PREFERENCE)
     page = arrange(
         ranked, limit=request.limit, diversity=request.diversity, preferred=preferred, config=config.arrange, dice=dice

@@ -67,7 +67,7 @@ PARAMETERS: dict[str, Parameter] = {
         "AVvLzr1xT2yCk0mQ",
     ),
     "locale": Parameter(
-        "The viewer's language and region, as a BCP 47 tag.",
+        "The viewer's language and region, as a BCP 47 tag: what is in it comes first, where her profile has no language.",
         {"type": "string", "maxLength": MAX_LOCALE, "pattern": _LOCALE},
         "pt-BR",
     ),

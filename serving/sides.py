@@ -33,6 +33,7 @@ _LOGGED = tuple(name for name in COLUMNS if name != "item.published_at")
 _LOGGED_AT = [COLUMNS.index(name) for name in _LOGGED]
 RECENT = 10  # things the viewer spoke for lately from which neighbours start
 MAX_GAP_S = 30 * DAY
+_NO_LANGUAGE = next(one.default for one in BY_ENTITY[Entity.USER] if one.name == "preferred_language")
 _WATCHES, _LAST_WATCH = (
     next(one for one in BY_ENTITY[Entity.PAIR] if one.name == name) for name in ("watches", "last_watch_at")
 )
@@ -111,6 +112,14 @@ def maker_rows(ids: Iterable[str], view: CatalogueView) -> Rows:
     """Rows of the creators that are known."""
     row_of = view.table.creator_row
     return np.array([row for one in ids if (row := row_of.get(one)) is not None], np.intp)
+
+
+def in_locale(locale: str | None, viewer: Viewer, pool: Pool, view: CatalogueView) -> npt.NDArray[np.bool_] | None:
+    """Whether each item is in the locale's language; None without one, or where the viewer's profile names a language."""
+    if locale is None or viewer.values["preferred_language"] != _NO_LANGUAGE:
+        return None
+    numbers = [view.columns.words.number_of.get(tag, -1) for tag in (locale, locale.partition("-")[0].lower())]
+    return np.isin(view.columns.language(pool.rows), numbers)
 
 
 def raw_numbers(viewer: Viewer, pool: Pool, view: CatalogueView, now: float) -> Raw:

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from benchmarks.published import publish_to_found
 from benchmarks.recall import exact, measured
 from benchmarks.recall_data import drifted, mixture
+from settings import Settings
 
 
 def test_embeddings_have_length_one_and_gather_around_their_centres() -> None:
@@ -52,3 +54,9 @@ def test_a_small_run_finds_what_it_must() -> None:
     assert bars["audio_recall_at_500"].holds
     assert {name for name, value in result.figures.items() if value is None or not np.isfinite(value)} == set()
     assert result.figures["pss_mb"] <= result.figures["rss_mb"]  # type: ignore[operator]
+
+
+@pytest.mark.parts
+def test_a_publication_is_found_as_nearest_within_seconds_on_real_parts() -> None:
+    figures = publish_to_found(Settings(), 7, print, probes=3)
+    assert 0.0 < figures["publish_to_found_p50_ms"] <= figures["publish_to_found_max_ms"] < 60_000.0  # type: ignore[operator]

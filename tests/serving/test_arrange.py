@@ -216,3 +216,14 @@ def test_equals_stand_in_the_order_given_whether_there_are_few_or_many(levels: i
     for _ in range(20):
         wish, order = rng.integers(levels, size=300) / levels, rng.permutation(300)
         assert _best_first(wish, order).tolist() == np.lexsort((order, -wish)).tolist()
+
+
+def test_what_is_in_the_viewers_language_is_worth_its_bonus_more_wherever_it_is_weighed() -> None:
+    ones = [One("other", 0.55), One("spoken", 0.5), One("far", 0.3)]
+    plain = ranked(ones)
+    heard = replace(plain, spoken=np.array([False, True, True]))
+    config = replace(PLAIN, language=0.1)
+    settings = {"limit": 3, "diversity": 0.0, "preferred": NO_PREFERENCE, "config": config}
+    orders = [arrange(one, **settings, dice=random.Random(1)).places.tolist() for one in (plain, heard)]  # type: ignore[arg-type]
+    assert orders == [[0, 1, 2], [1, 0, 2]]
+    np.testing.assert_allclose(heard.wish(NO_PREFERENCE, config, np.array([2, 0])), [0.4, 0.55])

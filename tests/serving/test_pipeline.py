@@ -368,3 +368,30 @@ def test_what_was_laid_out_again_before_the_first_release_has_no_known_odds(
 def sent(proxy: Proxy, world: SmallWorld) -> list[Record]:
     proxy.parts.impressions.step()
     return [record for lane in world.log.records.values() for record in lane if record.topic == IMPRESSIONS]
+
+
+def test_a_locale_counts_for_a_viewer_whose_profile_names_no_language_and_for_nobody_else(world: SmallWorld) -> None:
+    world.tell(
+        s.MediaPublished(
+            event_id="pt", event_at=utc(NOW - 1e6), item_id="zz", creator_id="c9", content_type="VIDEO", category="music",
+            title="", language="pt", duration_s=60.0,
+        )
+    )  # fmt: skip
+    proxy = world.proxy(config=replace(NO_DRAWS, arrange=replace(NO_DRAWS.arrange, language=1.0)))
+    first = {
+        locale: shown(ask(proxy, "new", diversity=0.0, locale=locale))[0] for locale in (None, "pt-BR", "pt", "xx")
+    }
+    assert (first["pt-BR"], first["pt"]) == ("zz", "zz")
+    assert "zz" not in (first[None], first["xx"])
+    profile = s.ViewerProfile(event_id="de", event_at=utc(NOW), user_id="new", language="de")
+    world.tell(profile)
+    assert shown(ask(proxy, "new", diversity=0.0, locale="pt-BR"))[0] == first[None]
+
+
+def test_without_a_model_a_kind_that_is_rare_among_the_newest_is_still_found(world: SmallWorld) -> None:
+    world.publish("old-song", creator="c9", kind="AUDIO", at=NOW - 1e6)
+    few = Quotas(total=3)
+    for number in range(40):
+        world.publish(f"film-{number}", creator="c8", at=NOW - 10 + number / 100)
+    feed = ask(world.proxy(config=replace(NO_DRAWS, quotas=few)), content_type=s.ContentType.AUDIO)
+    assert "old-song" in shown(feed)
