@@ -61,6 +61,7 @@ class Phase(NamedTuple):
     part: Backend
     fault: str
     begun: float
+    mending: float  # from when on it may be back
     restored: float
     ended: float
     metrics: Mapping[str, float]
@@ -99,7 +100,7 @@ def _fault(place: Ground, load: Load, part: Backend, fault: str, config: DrillCo
     relay, begun = place.relays[part], time.monotonic()
     {"killed": lambda: place.kill(part), "frozen": lambda: place.freeze(part), "slowed": relay.slow}[fault]()
     time.sleep(config.fault_s)
-    metrics = scrape(place.proxy)
+    metrics, mending = scrape(place.proxy), time.monotonic()
     {"killed": lambda: place.start(part), "frozen": lambda: place.thaw(part), "slowed": relay.restore}[fault]()
     restored, drained = time.monotonic(), None
     while time.monotonic() < restored + RECOVERY_S:
@@ -112,7 +113,7 @@ def _fault(place: Ground, load: Load, part: Backend, fault: str, config: DrillCo
     ended = time.monotonic()
     say(f"{part} {fault}: {restored - begun:.1f} s, then {ended - restored:.1f} s until all was well")
     time.sleep(config.calm_s / 3)
-    return Phase(part, fault, begun, restored, ended, metrics, drained)
+    return Phase(part, fault, begun, mending, restored, ended, metrics, drained)
 
 
 def _proxy_killed(place: Ground, load: Load, config: DrillConfig, say: Say) -> float:
@@ -164,7 +165,7 @@ def _answered(answers: Sequence[Answer], calm: float, phases: Sequence[Phase], k
     for phase in phases:
         name, expected = f"{phase.part}_{phase.fault}".replace("-", "_"), EXPECTED[phase.part]
         during = [one for one in answers if phase.begun <= one.begun < phase.restored]
-        settled = [one for one in during if one.begun >= phase.begun + SETTLE_S and one.ended < phase.restored]
+        settled = [one for one in during if one.begun >= phase.begun + SETTLE_S and one.ended < phase.mending]
         unsaid += sum(not expected <= one.degraded for one in settled) + (not settled)
         needless += sum(bool(one.degraded - expected) for one in settled)
         unseen += sum(not phase.metrics.get(sign) for sign in SIGNS[phase.part])
