@@ -128,13 +128,15 @@ class Ground:
                 os.kill(member.pid, number)
 
 
-def await_true(condition: Callable[[], bool], what: str, *, within_s: float = READY_S) -> None:
+def await_true(
+    condition: Callable[[], bool], what: str, *, within_s: float = READY_S, every_s: float = POLL_S
+) -> None:  # fmt: skip
     """Until it holds; BenchError when it does not in time."""
     until = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > until:
             raise BenchError(f"{what}: not within {within_s:g} s")
-        time.sleep(POLL_S)
+        time.sleep(every_s)
 
 
 def models_available(settings: Settings) -> bool:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.drill_world import await_true
 from benchmarks.feed_ground import LANGUAGES, item_id, media, release
 from benchmarks.own_parts import own_parts
-from benchmarks.result import BenchError
 from events import schema as s
 from events.clock import utc
 from events.kafka import KafkaWriter
@@ -40,7 +40,10 @@ def publish_to_found(settings: Settings, seed: int, say: Say, *, probes: int = P
         proxy.start()
         writer = KafkaWriter(own.kafka)
         try:
-            _wait(lambda: proxy.parts.background.retrieval is not None and proxy.parts.catalogue.view.loaded)
+            await_true(
+                lambda: proxy.parts.background.retrieval is not None and proxy.parts.catalogue.view.loaded,
+                "the proxy has its release and its items",
+            )
             _found_after(proxy, writer, "warm")  # makes topics, and the first call of the signature
             took = [_found_after(proxy, writer, str(n), pick.random() / PROBES_PER_S) for n in range(probes)]
         finally:
@@ -77,7 +80,7 @@ def _found_after(proxy: Proxy, writer: KafkaWriter, name: str, pause_s: float = 
     begun = time.perf_counter()
     writer.send(event)
     writer.flush()
-    _wait(lambda: _is_found(proxy, one))
+    await_true(lambda: _is_found(proxy, one), f"{one} is found", within_s=PATIENCE_S, every_s=LOOK_S)
     return time.perf_counter() - begun
 
 
@@ -85,11 +88,3 @@ def _is_found(proxy: Proxy, one: str) -> bool:
     row, retrieval = proxy.parts.catalogue.view.table.row_of.get(one), proxy.parts.background.retrieval
     near = None if row is None or retrieval is None else retrieval.embedding_of(row)
     return retrieval is not None and near is not None and row in retrieval.nearest_fresh(near, K, None)
-
-
-def _wait(done: Callable[[], bool]) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while not done():
-        if time.monotonic() > until:
-            raise BenchError(f"what was published was not found within {PATIENCE_S:g} s")
-        time.sleep(LOOK_S)
