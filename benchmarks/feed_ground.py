@@ -21,6 +21,7 @@ from features.packing import ITEM_IDS, ITEM_NUM, PACKING, USER_IDS, USER_NUM, Co
 from features.redis import RedisStore
 from features.state import EntityState
 from features.store import MemoryStore, OnlineRecord, RecordKey, lease_end
+from features.user_tower import USER_TOWER
 from registry.manifest import (
     ENCODER,
     INDEX,
@@ -167,6 +168,8 @@ def packing(of: Encoder) -> Packing:
 
 def release(releases: Path, models: Path, items: int, seed: int, say: Say) -> None:
     """Write the release and its models where proxy and model server look, and put it into traffic."""
+    from training.user_tower import write_user_tower  # TensorFlow
+
     folder = releases / NAME
     folder.mkdir(parents=True)
     known, data = encoder(), mixture(np.random.default_rng(seed))
@@ -182,6 +185,10 @@ def release(releases: Path, models: Path, items: int, seed: int, say: Say) -> No
     )  # fmt: skip
     arrays = packing(known)
     two_tower(models / TWO_TOWER / "1", data, arrays)
+    viewers = arrays.pack_user(known.encode([{}], USER_TENSORS))
+    say(
+        write_user_tower(folder / USER_TOWER, models / TWO_TOWER / "1", arrays, viewers=viewers) or "user tower written"
+    )
     reference_ranker.export(models / RANKER / "1", seed, users={one: arrays.width(one) for one in (USER_IDS, USER_NUM)})
     say("models exported")
     point_live(releases, {"stable": NAME})

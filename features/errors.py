@@ -28,6 +28,10 @@ class BadEncoder(FeaturesError):
     """An encoder file is missing, unreadable or of another schema."""
 
 
+class BadUserTower(FeaturesError):
+    """A user tower's file cannot be used, or what it answers is not numbers."""
+
+
 class NoTable(FeaturesError):
     """An offline table that is needed does not exist yet."""
 

@@ -199,6 +199,7 @@ class Catalogue:
         self._learners: list[Learner] = []
         self._table.new_creator = self._tell_of_creator
         self._listed: frozenset[str] = frozenset()
+        self._absent: list[str] = []  # rooms that were listed as live and not held; their records may still come
         self._trends_read = (-math.inf, -math.inf)  # monotonic seconds, event time
         self.words = Words(lambda: self.view.words, store)
 
@@ -209,7 +210,9 @@ class Catalogue:
         self._read_on(now)
         rooms = tuple(self._store.live_rooms(now))
         rooms = self.view.rooms if rooms == self.view.rooms else rooms
-        self._read_items([one for one in rooms if one not in self._items], now)
+        same = rooms is self.view.rooms and self._shape == self.view.shape  # then no other than those can be missing
+        self._absent = [one for one in (self._absent if same else rooms) if one not in self._items]
+        self._read_items(self._absent, now)
         self._let_go(self._store.watermark())
         for item in self.view.known(self._table.due(now, limit=MOVED)):
             self._table.put(item.item_id, item.held.state, creator_id=item.creator_id, now=now)

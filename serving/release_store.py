@@ -15,6 +15,7 @@ from events.schema import FeatureValue
 from features.encoder import USER_TENSORS, Encoder
 from features.errors import FeaturesError
 from features.packing import PACKING, Packing
+from features.user_tower import USER_TOWER, UserTower
 from registry.errors import BadFormula, RegistryError
 from registry.formula import Formula, parse
 from registry.manifest import ENCODER, INDEX, INDEX_FOLDER, LIVE, NEIGHBOURS, Manifest, read_live, read_manifest
@@ -46,6 +47,7 @@ class LoadedRelease:
     formula: Formula
     neighbours: Neighbours
     packing: Packing | None = None  # of the ranker's inputs; None: by named tensors
+    user_tower: UserTower | None = None  # None: the model server is asked for a viewer's embedding
 
     def encode_user(self, shared: Mapping[str, FeatureValue]) -> Tensors:
         """The viewer as its models take her, out of what is the same for every candidate of a request."""
@@ -74,7 +76,10 @@ def load_release(folder: Path) -> LoadedRelease:
         try_inputs(encoder, packing)
     except ReleaseRefused as error:
         raise ReleaseRefused(f"release {folder.name}: {error}") from None
-    return LoadedRelease(manifest.name, manifest, encoder, item_ids, kinds, index, row_of, formula, neighbours, packing)
+    tower = _read_user_tower(folder / USER_TOWER, packing, index.width)
+    return LoadedRelease(
+        manifest.name, manifest, encoder, item_ids, kinds, index, row_of, formula, neighbours, packing, tower
+    )  # fmt: skip
 
 
 def _read_packing(path: Path) -> Packing | None:
@@ -83,6 +88,19 @@ def _read_packing(path: Path) -> Packing | None:
         return Packing.load(path) if path.exists() else None
     except FeaturesError as error:
         raise ReleaseRefused(str(error)) from None
+
+
+def _read_user_tower(path: Path, packing: Packing | None, width: int) -> UserTower | None:
+    """The viewer's side of the two-tower; None in releases that leave it to the model server."""
+    if packing is None or not path.exists():
+        return None
+    try:
+        tower = UserTower(path, packing)
+    except FeaturesError as error:
+        raise ReleaseRefused(str(error)) from None
+    if tower.width != width:
+        raise ReleaseRefused(f"user tower {path} gives embeddings of {tower.width} numbers for an index of {width}")
+    return tower
 
 
 def _rows(item_ids: Sequence[str]) -> Mapping[str, int]:

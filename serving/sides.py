@@ -7,7 +7,7 @@ array work. What was served is logged from the same arrays that the ranker saw.
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,13 +72,13 @@ class Viewer:
     user_id: str
     values: Mapping[str, Any]
     pairs: Mapping[str, EntityState]
+    _met: dict[ItemTable, Met] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def met(self, view: CatalogueView) -> Met:
         """Looked up at the first call, for one request and its view: each look into a table of millions waits for memory."""
-        known: dict[ItemTable, Met] = self.__dict__.setdefault("_met", {})
-        found = known.get(view.table)
+        found = self._met.get(view.table)
         if found is None:
-            found = known[view.table] = _met(self, view)
+            found = self._met[view.table] = _met(self, view)
         return found
 
     @property

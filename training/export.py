@@ -15,17 +15,20 @@ import numpy as np
 from events.schema import FeatureValue
 from features.encoder import ITEM_TENSORS, USER_TENSORS, Tensor
 from features.packing import PACKING, packing_of
+from features.user_tower import USER_TOWER
 from registry.manifest import ENCODER, INDEX, RANKER, TWO_TOWER
 from training.catalogue import Catalogue
 from training.data import Prepared
 from training.errors import UnreadableExport
 from training.evaluate import Answer, Scorers, in_batches
+from training.progress import Report, silent
 from training.ranking import Ranker
 from training.recommend import Recommend
-from training.serving_signatures import Served, refuse_audit_only, signatures_of
+from training.serving_signatures import PROBES, Served, refuse_audit_only, signatures_of
 from training.shelf import Shelf
 from training.tf import tf
 from training.two_tower import TwoTower
+from training.user_tower import write_user_tower
 
 MODELS = "models"
 QUERIES = 512
@@ -42,9 +45,10 @@ class Offer:
 
 
 def export_candidate(
-    out: Path, data: Prepared, catalogue: Catalogue, *, two_tower: TwoTower, ranker: Ranker, offer: Offer
-) -> int:
-    """Write models, index, encoder and packing under `out`; returns how many items the index holds.
+    out: Path, data: Prepared, catalogue: Catalogue, *, two_tower: TwoTower, ranker: Ranker, offer: Offer,
+    report: Report = silent,
+) -> int:  # fmt: skip
+    """Write models, index, encoder, packing and user tower under `out`; returns how many items the index holds.
 
     UnreadableExport when a reloaded model differs from the trained one or anything written is not a number; AuditOnlyInput
     when something reads what only the audit may.
@@ -58,6 +62,9 @@ def export_candidate(
     export_model(models / RANKER, ranker, data.tensors, signatures=(*signatures_of(ranker, packing), recommend))
     data.encoder.save(out / ENCODER)
     packing.save(out / PACKING)
+    viewers = packing.pack_user({name: data.tensors[name][-PROBES:] for name in USER_TENSORS})
+    if without := write_user_tower(out / USER_TOWER, models / TWO_TOWER, packing, viewers=viewers):
+        report("export", 0, 1, without)
     refuse_audit_only(data.encoder, {name: models / name for name in (TWO_TOWER, RANKER)})
     return write_index(out / INDEX, catalogue, data, scorers_of(two_tower, ranker))
 

@@ -9,6 +9,7 @@ from typing import Any
 from events.clock import Clock, WallClock, utc
 from features.packing import PACKING
 from features.store import OnlineStore
+from features.user_tower import USER_TOWER
 from registry.evaluation import Evaluation, Floats
 from registry.formula import parse
 from registry.manifest import DEFAULT_FORMULA, Manifest, checksums, write_manifest
@@ -89,8 +90,10 @@ def train_candidate(
     report("export", 0, 1, f"writing {out}")
     out.mkdir(parents=True, exist_ok=True)
     indexed = export_candidate(
-        out, data, catalogue, two_tower=two_tower, ranker=ranker, offer=_offer(store, samples, data, formula)
-    )
+        out, data, catalogue, two_tower=two_tower, ranker=ranker, offer=_offer(store, samples, data, formula),
+        report=report,
+    )  # fmt: skip
+    served = [path for path in (out / PACKING, out / USER_TOWER) if path.exists()]
     recall = write_neighbours(
         out, samples, data, catalogue.keys[catalogue.shown], config=config.neighbours, history=config.history,
         factors=config.factors, seed=seed,
@@ -100,7 +103,7 @@ def train_candidate(
         line=line, version=version, created_at=utc(clock.now()).isoformat(), objectives=data.objectives,
         formula=formula, tables=dict(tables or {}),
         metrics=_metrics(evaluation, data, indexed), dials=_dials(config, trained, data, seed=seed),
-        data_until=utc(float(samples.event_at[-1])).isoformat(), artefacts=checksums(out, [*recall, out / PACKING]),
+        data_until=utc(float(samples.event_at[-1])).isoformat(), artefacts=checksums(out, [*recall, *served]),
     )  # fmt: skip
     write_manifest(out, manifest)
     report("export", 1, 1, f"{indexed} items in the index")

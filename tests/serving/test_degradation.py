@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from features.definitions import Entity
-from features.errors import StoreUnavailable
+from features.errors import BadUserTower, StoreUnavailable
 from features.state import EntityState
 from features.store import MemoryStore, OfViewer
 from serving.arms import Arm
@@ -18,7 +18,7 @@ from serving.attempt import Deadlines, FeedConfig
 from serving.errors import ModelRefused, ModelUnavailable
 from serving.feed import Feed, FeedRequest
 from serving.models import Matrix, MemoryModels, Tensors
-from serving.pipeline import recommend
+from serving.pipeline import recommend, shed
 from serving.wiring import Proxy
 from tests.serving.small_world import NOW, SmallWorld, ask
 
@@ -128,6 +128,69 @@ def test_a_model_for_which_no_time_is_left_is_not_asked_and_not_blamed(faulty: S
 
 
 # --- the model server ---
+
+
+class Tower:
+    """A user tower in the proxy: the first category's unit vector, as MemoryModels has it; or not numbers."""
+
+    def __init__(self, width: int) -> None:
+        self.width, self.broken, self.asked = width, False, 0
+
+    def embed(self, viewer: Tensors) -> Matrix:
+        """Of one viewer."""
+        self.asked += 1
+        if self.broken:
+            raise BadUserTower("user tower x gave values that are not numbers")
+        one: Matrix = np.eye(self.width, dtype=np.float32)[viewer["user_categories"][0, 0] % self.width]
+        return one
+
+
+@pytest.fixture
+def own(faulty: SmallWorld) -> tuple[Proxy, Tower]:
+    """A proxy whose release brings its own user tower."""
+    proxy = faulty.proxy(config=SECONDS)
+    background = proxy.parts.background
+    tower = Tower(faulty.models.dimensions)
+    background.retrievals = {
+        label: replace(one, release=replace(one.release, user_tower=tower))  # type: ignore[arg-type]
+        for label, one in background.retrievals.items()
+    }
+    return proxy, tower
+
+
+def test_a_release_with_a_user_tower_recalls_as_the_model_server_would_and_asks_it_for_the_ranking_alone(
+    faulty: SmallWorld, models: Faulty, own: tuple[Proxy, Tower]
+) -> None:
+    faulty.plays("u1", "m1")
+    served = ask(faulty.proxy(config=SECONDS), limit=20)
+    models.asked.clear()
+    feed = ask(own[0], limit=20)
+    assert (models.asked, own[1].asked, feed.degraded) == (["rank"], 1, ())
+    assert [(item.item_id, item.source) for item in feed.items] == [
+        (item.item_id, item.source) for item in served.items
+    ]
+
+
+def test_a_user_tower_that_gives_no_numbers_costs_what_is_nearest_and_nothing_else(own: tuple[Proxy, Tower]) -> None:
+    proxy, tower = own
+    assert "two_tower" in sources(ask(proxy, limit=20))
+    tower.broken = True
+    feed = ask(proxy, limit=20)
+    assert (feed.degraded, feed.model_version) == (("index_unavailable",), 1)
+    assert "two_tower" not in sources(feed) and all(item.scores for item in feed.items)
+
+
+def test_with_a_user_tower_a_model_server_that_is_gone_still_means_what_trends(
+    models: Faulty, own: tuple[Proxy, Tower]
+) -> None:
+    models.rank_fault = ModelUnavailable("UNAVAILABLE")
+    assert {ask(own[0]).degraded for _ in range(10)} == {("model_unavailable",)}
+    assert models.asked.count("rank") == 3  # then it is left alone
+
+
+def test_an_overloaded_proxy_asks_no_user_tower(own: tuple[Proxy, Tower]) -> None:
+    shed(FeedRequest(request_id="q", user_id="u1", now=NOW), own[0].parts)
+    assert own[1].asked == 0
 
 
 def test_without_an_embedding_the_other_sources_are_still_ranked(faulty: SmallWorld, models: Faulty) -> None:

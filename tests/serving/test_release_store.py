@@ -8,6 +8,7 @@ import pytest
 
 from features.encoder import DEFAULT_CONFIG
 from features.packing import ITEM_IDS, PACKING, Columns, Packing, packing_of
+from features.user_tower import USER_TOWER
 from registry.manifest import ENCODER, INDEX, MANIFEST, point_live
 from serving import release_store
 from serving.catalogue import CatalogueView
@@ -47,7 +48,8 @@ def test_a_canary_is_loaded_beside_the_stable_release_and_one_that_is_broken_har
 
 
 @pytest.mark.parametrize(
-    "broken", ["missing", "index", "truncated", "member", "encoder", "unknown", "packing", "kinds", "formula", "ids"]
+    "broken",
+    ["missing", "index", "truncated", "member", "encoder", "unknown", "packing", "kinds", "formula", "ids", "tower"],
 )
 def test_a_release_that_cannot_be_loaded_whole_leaves_the_old_one(world: SmallWorld, broken: str) -> None:
     store = ReleaseStore(world.folder / "releases", report=lambda _: None)
@@ -91,6 +93,9 @@ def spoil(folder: Path, what: str) -> None:
         packing = packing_of(DEFAULT_CONFIG)
         ids = {**packing.arrays[ITEM_IDS], "colour": Columns(90, 91, word=True)}
         Packing({**packing.arrays, ITEM_IDS: ids}).save(folder / PACKING)
+    elif what == "tower":
+        packing_of(DEFAULT_CONFIG).save(folder / PACKING)
+        (folder / USER_TOWER).write_bytes(b"no model")
     elif what == "kinds":
         with np.load(folder / INDEX) as held:
             np.savez(folder / INDEX, **held, content_type=np.array(["VIDEO"]))

@@ -1,21 +1,28 @@
-"""Which items the exported model knows, and what a release's folder gains: the packing beside the encoder."""
+"""Which items the exported model knows, and what a release's folder gains: packing and user tower beside the encoder."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from events.schema import MediaPublished, MediaStarted, RoomOpened
 from features.encoder import USER_TENSORS, Encoder
-from features.packing import Packing, packing_of
+from features.errors import BadUserTower
+from features.packing import DTYPES, USER_ARRAYS, USER_NUM, Columns, Packing, packing_of
 from features.store import MemoryStore
+from features.user_tower import USER_TOWER, UserTower
+from registry.manifest import read_manifest
 from tests.training.conftest import START, SmallSamples, make_store
+from training.errors import UnreadableExport
 from training.export import MODELS, load_model
 from training.pipeline import TrainingConfig, train_candidate
 from training.recommend import raw_inputs
 from training.shelf import shelf_of
 from training.tf import tf
+from training.user_tower import write_user_tower
 
 NOW = START.timestamp()
 
@@ -99,3 +106,73 @@ def test_a_release_recommends_the_rooms_that_were_live_at_its_newest_event(
     out = model.signatures["recommend"](**given, candidate_ids=nobody, k=tf.constant(5, tf.int64))
     assert out["item_ids"].numpy().tolist() == [b"room-1"]
     assert np.isfinite(out["scores"].numpy()).all()
+
+
+@pytest.fixture(scope="module")
+def viewers(candidate: Path, samples: SmallSamples) -> dict[str, np.ndarray]:
+    """Twenty sample viewers, encoded."""
+    return Encoder.load(candidate / "encoder.json").encode(samples.features[-20:], USER_TENSORS)
+
+
+def test_the_proxys_copy_of_the_viewers_side_gives_what_the_served_model_gives(
+    candidate: Path, viewers: dict[str, np.ndarray]
+) -> None:
+    packing = Packing.load(candidate / "packing.json")
+    tower = UserTower(candidate / USER_TOWER, packing)
+    packed = packing.pack_user(viewers)
+    got = [tower.embed({name: rows[n : n + 1] for name, rows in packed.items()}) for n in range(20)]
+    model = load_model(candidate / MODELS / "two_tower")
+    want = model.signatures["embed_user"](**{name: tf.constant(rows) for name, rows in viewers.items()})["embedding"]
+    np.testing.assert_allclose(got, want.numpy(), atol=1e-5)
+    assert tower.width == want.shape[1]
+    assert len({one.tobytes() for one in got}) > 5  # and not one answer for everybody
+
+
+def test_the_proxys_copy_is_part_of_what_the_manifest_vouches_for(candidate: Path) -> None:
+    assert USER_TOWER in read_manifest(candidate).artefacts
+
+
+def test_a_two_tower_that_is_too_large_for_a_copy_has_none_and_says_so(candidate: Path, tmp_path: Path) -> None:
+    packing, model = Packing.load(candidate / "packing.json"), candidate / MODELS / "two_tower"
+    why = write_user_tower(tmp_path / USER_TOWER, model, packing, viewers={}, most_bytes=100)
+    assert "at most 100 fit" in why
+    assert not (tmp_path / USER_TOWER).exists()
+
+
+def test_a_model_that_cannot_be_converted_has_no_copy_and_says_why(candidate: Path, tmp_path: Path) -> None:
+    packing = Packing.load(candidate / "packing.json")
+    lines = [
+        lambda ids, num: {
+            "embedding": tf.strings.to_number(tf.strings.as_string(num))
+        },  # strings are no LiteRT kernels
+        lambda ids, num: {"embedding": tf.math.log(num - 1e9)},  # and this is no number
+    ]
+    for place, line in enumerate(lines):
+        write_two_tower(tmp_path / str(place), packing, line)
+    nobody = {name: np.zeros((2, packing.width(name)), DTYPES[name]) for name in USER_ARRAYS}
+    out = tmp_path / USER_TOWER
+    assert "cannot be converted" in write_user_tower(out, tmp_path / "0", packing, viewers=nobody)
+    assert not out.exists()
+    with pytest.raises(UnreadableExport, match="not numbers"):
+        write_user_tower(out, tmp_path / "1", packing, viewers=nobody)
+
+
+def test_a_copy_that_is_no_copy_for_these_viewers_is_refused_in_a_sentence(candidate: Path, tmp_path: Path) -> None:
+    packing = Packing.load(candidate / "packing.json")
+    (tmp_path / "none").write_bytes(b"no model at all")
+    other = {**packing.arrays, USER_NUM: {"user_num": Columns(0, 9, word=False)}}
+    for path, packed in (
+        (tmp_path / "none", packing), (tmp_path / "missing", packing), (candidate / USER_TOWER, Packing(other))
+    ):  # fmt: skip
+        with pytest.raises(BadUserTower, match=str(path)) as refused:
+            UserTower(path, packed)
+        assert "\n" not in str(refused.value)
+
+
+def write_two_tower(folder: Path, packing: Packing, line: Callable[[Any, Any], dict[str, Any]]) -> None:
+    """A SavedModel whose `embed_user_packed` is `line`."""
+    specs = [tf.TensorSpec((None, packing.width(name)), DTYPES[name], name=name) for name in USER_ARRAYS]
+    call = tf.function(lambda user_ids, user_num: line(user_ids, user_num), autograph=False)
+    module = tf.Module()
+    module.unused = tf.Variable(0.0)
+    tf.saved_model.save(module, str(folder), signatures={"embed_user_packed": call.get_concrete_function(*specs)})
