@@ -7,6 +7,9 @@ from registry.manifest import RANKER, TWO_TOWER
 from settings import Settings
 from stack.part import HUGE_PAGES, Part, listens, python
 
+# gRPC's listener before its newer engine, whose threads hand every call on: a ranking takes 1.55 ms of the server instead of
+# 1.66 (500 candidates, the reference ranker).
+OLDER_LISTENER = {"GRPC_EXPERIMENTS": "-event_engine_listener"}
 MODELS = (TWO_TOWER, RANKER)
 CONFIG = "models.config"
 
@@ -33,7 +36,7 @@ def part(settings: Settings) -> Part:
         log=settings.logs / "model-server.log",
         ports=(settings.model_server_port,),
         ready=lambda: listens(settings.host, settings.model_server_port),
-        environment=HUGE_PAGES,
+        environment=HUGE_PAGES | OLDER_LISTENER,
         prepare=lambda: write_first_config(config),
         look=f"{settings.host}:{settings.model_server_port} (gRPC)",
     )

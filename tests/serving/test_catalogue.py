@@ -100,6 +100,23 @@ def test_only_what_is_announced_is_read_again(world: SmallWorld, monkeypatch: py
     assert catalogue.view.items["m3"].held.values(NOW)["plays"] == 1.0
 
 
+def test_a_room_that_is_listed_before_its_record_is_there_is_asked_for_until_it_is(world: SmallWorld) -> None:
+    catalogue = Catalogue(world.store)
+    catalogue.refresh(NOW)
+    world.store.set_room("r9", lease_until=NOW + 30)
+    for _ in range(3):  # the rooms are the same each time, and nothing else comes or goes
+        catalogue.refresh(NOW)
+        assert "r9" not in catalogue.view.items
+    opened = s.RoomOpened(
+        event_id="o9", event_at=utc(NOW), streamer_id="h9", room_id="r9", category="music", tags=("music",)
+    )
+    world.store.apply(opened, NOW)  # and is never announced
+    catalogue.refresh(NOW)
+    assert catalogue.view.items["r9"].creator_id == "h9"
+    assert catalogue.view.live.tolist() == catalogue.view.table.rows(catalogue.view.rooms).tolist()
+    assert 0 not in catalogue.view.live
+
+
 def test_hidden_media_leaves_memory_and_comes_back_when_it_is_published_again(world: SmallWorld) -> None:
     catalogue, view = view_of(world)
     world.tell(s.MediaHidden(event_id="y", event_at=utc(NOW + 1), item_id="m7"))
