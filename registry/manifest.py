@@ -1,13 +1,14 @@
 """What one release pins: line, versions of both models, item index, encoder, formula, and the data that trained them.
 
-On disk a release is a folder `<releases>/<name>/` with manifest.json, encoder.json, index.npz (item ids, embeddings,
-attributes), neighbours/ and the two SavedModels under models/; `<releases>/live.json` names the release in traffic.
+On disk a release is a folder `<releases>/<name>/` with manifest.json, encoder.json, packing.json, user_tower.tflite,
+index.npz (item ids, embeddings, attributes), neighbours/ and the two SavedModels under models/; `<releases>/live.json` names
+the release in traffic.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,14 @@ def checksums(folder: Path, files: Iterable[Path]) -> dict[str, str]:
     return out
 
 
-def check_artefacts(folder: Path, manifest: Manifest) -> None:
-    """BadManifest unless every artefact is in the folder as it was written; reads them whole."""
+def check_artefacts(folder: Path, manifest: Manifest, *, only: Container[str] | None = None) -> None:
+    """BadManifest unless every artefact, or of some only those, is in the folder as it was written; reads them whole."""
+    vouched = {name: sum_ for name, sum_ in manifest.artefacts.items() if only is None or name in only}
     try:
-        found = checksums(folder, [folder / name for name in manifest.artefacts])
+        found = checksums(folder, [folder / name for name in vouched])
     except OSError as error:
         raise BadManifest(f"release {manifest.name} lacks an artefact: {error}") from None
-    for name, wanted in manifest.artefacts.items():
+    for name, wanted in vouched.items():
         if found[name] != wanted:
             raise BadManifest(f"artefact {name} of release {manifest.name} is not what its manifest says was written")
 

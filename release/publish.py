@@ -41,11 +41,11 @@ def publish(candidate: Path, *, releases: Path, models: Path) -> Manifest:
 
     BadCandidate when it is not whole or not what its training wrote, or another candidate has its name or version.
     """
-    manifest = check(candidate).manifest
     try:
-        check_artefacts(candidate, manifest)
+        check_artefacts(candidate, read_manifest(candidate))  # before anything of it is loaded
     except RegistryError as error:
         raise BadCandidate(str(error)) from None
+    manifest = check(candidate).manifest
     target = releases / manifest.name
     if target.exists() and not _same(target, manifest):
         raise BadCandidate(

@@ -8,6 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from features.encoder import ITEM_TENSORS, STATS_TENSORS, USER_TENSORS
+from features.errors import FeaturesError
+from features.packing import USER_IDS
+from features.user_tower import UserTower
 from registry.manifest import RANKER, TWO_TOWER
 from release.errors import NotServed
 from release.model_config import SERVED
@@ -18,6 +21,7 @@ from serving.wire import VersionStatus
 
 EVERY_S = 0.1
 SMOKE_ITEMS = 3
+FAR = 1e-4  # absolute, in a number of an embedding of length 1: another model, not another processor
 SIGNATURE = {TWO_TOWER: "embed_user", RANKER: "rank"}  # by which a label is read back
 Matrix = npt.NDArray[np.float32]
 
@@ -80,7 +84,10 @@ def _state(server: ModelServer, model: str, version: int) -> str:
 
 
 def smoke(server: ModelServer, release: LoadedRelease, *, timeout_s: float = 10.0) -> None:
-    """One request through each signature that the proxy uses; NotServed when an answer does not fit the release."""
+    """One request through each signature that the proxy uses; NotServed when an answer does not fit the release.
+
+    A user tower that the release brings must embed the viewer as the server does.
+    """
     named = _unknown(release)
     asked: list[tuple[Tensors, Tensors]] = [(named[TWO_TOWER], named[RANKER])]
     if release.packing is not None:
@@ -104,6 +111,16 @@ def _try(server: ModelServer, release: LoadedRelease, user: Tensors, both: Tenso
             raise NotServed(
                 f"release {release.name} answers {name} of shape {got[name]}; its manifest and index say {shape}"
             )
+    tower = release.user_tower
+    if tower is not None and USER_IDS in user and not np.allclose(embedding, _own(release, tower, user), atol=FAR):
+        raise NotServed(f"release {release.name} brings a user tower that embeds viewers otherwise than its two-tower")
+
+
+def _own(release: LoadedRelease, tower: UserTower, user: Tensors) -> Matrix:
+    try:
+        return tower.embed(user)
+    except FeaturesError as error:
+        raise NotServed(f"release {release.name} does not answer: {error}") from None
 
 
 def wait_until_labelled(server: ModelServer, release: LoadedRelease, label: str, *, wait_s: float) -> None:

@@ -199,6 +199,7 @@ class Catalogue:
         self._learners: list[Learner] = []
         self._table.new_creator = self._tell_of_creator
         self._listed: frozenset[str] = frozenset()
+        self._looked: tuple[tuple[str, ...], int] = ((), -1)  # live rooms and shape as of the last look for absent ones
         self._absent: list[str] = []  # rooms that were listed as live and not held; their records may still come
         self._trends_read = (-math.inf, -math.inf)  # monotonic seconds, event time
         self.words = Words(lambda: self.view.words, store)
@@ -210,8 +211,10 @@ class Catalogue:
         self._read_on(now)
         rooms = tuple(self._store.live_rooms(now))
         rooms = self.view.rooms if rooms == self.view.rooms else rooms
-        same = rooms is self.view.rooms and self._shape == self.view.shape  # then no other than those can be missing
+        looked = (rooms, self._shape)
+        same = self._looked[0] is rooms and self._looked[1] == self._shape  # then no other than those can be missing
         self._absent = [one for one in (self._absent if same else rooms) if one not in self._items]
+        self._looked = looked
         self._read_items(self._absent, now)
         self._let_go(self._store.watermark())
         for item in self.view.known(self._table.due(now, limit=MOVED)):

@@ -97,8 +97,15 @@ def compose(request: FeedRequest, attempt: Attempt) -> Composed:
         pool = recall(query, attempt.view, attempt.retrieval, rules, parts.config.quotas)
     parts.metrics.candidates.observe(len(pool.rows))
     with stage("rank"):
-        scores, raw = _rank(pool, viewer, request, attempt)
-    return Composed(attempt, viewer, rules, pool, scores, raw)
+        ranked = _rank(pool, viewer, request, attempt)
+    if ranked is not None:
+        return Composed(attempt, viewer, rules, pool, *ranked)
+    if embedding is not None:  # what is nearest would leave little room for what trends
+        with stage("recall"):
+            unasked = Query(request, viewer, None)
+            pool = recall(unasked, attempt.view, attempt.retrieval, rules, parts.config.quotas)
+    trend = attempt.view.trending_for(request.surface, request.content_type)
+    return Composed(attempt, viewer, rules, pool, by_trend(pool, trend), None)
 
 
 def show(composed: Composed, request: FeedRequest) -> Feed:
@@ -158,8 +165,8 @@ def _own(tower: UserTower, viewer: Tensors) -> Matrix:
         raise ModelRefused(str(error)) from None
 
 
-def _rank(pool: Pool, viewer: Viewer, request: FeedRequest, attempt: Attempt) -> tuple[Scores, Raw | None]:
-    """Scored candidates, and the numbers that the ranker saw (None when it was not asked)."""
+def _rank(pool: Pool, viewer: Viewer, request: FeedRequest, attempt: Attempt) -> tuple[Scores, Raw] | None:
+    """Scored candidates, and the numbers that the ranker saw; None when it did not answer."""
     trend, retrieval = attempt.view.trending_for(request.surface, request.content_type), attempt.retrieval
     if retrieval is not None and len(pool.rows) and MODEL_UNAVAILABLE not in attempt.degraded:
         raw = raw_numbers(viewer, pool, attempt.view, request.now)
@@ -173,7 +180,7 @@ def _rank(pool: Pool, viewer: Viewer, request: FeedRequest, attempt: Attempt) ->
         scores = attempt.rank(ask)
         if scores is not None:
             return scores, raw
-    return by_trend(pool, trend), None
+    return None
 
 
 def _arrange(composed: Composed, request: FeedRequest) -> tuple[Laid, dict[str, Item]]:

@@ -18,7 +18,17 @@ from features.packing import PACKING, Packing
 from features.user_tower import USER_TOWER, UserTower
 from registry.errors import BadFormula, RegistryError
 from registry.formula import Formula, parse
-from registry.manifest import ENCODER, INDEX, INDEX_FOLDER, LIVE, NEIGHBOURS, Manifest, read_live, read_manifest
+from registry.manifest import (
+    ENCODER,
+    INDEX,
+    INDEX_FOLDER,
+    LIVE,
+    NEIGHBOURS,
+    Manifest,
+    check_artefacts,
+    read_live,
+    read_manifest,
+)
 from serving.errors import ReleaseRefused
 from serving.exact import Exact
 from serving.index import Index
@@ -76,7 +86,7 @@ def load_release(folder: Path) -> LoadedRelease:
         try_inputs(encoder, packing)
     except ReleaseRefused as error:
         raise ReleaseRefused(f"release {folder.name}: {error}") from None
-    tower = _read_user_tower(folder / USER_TOWER, packing, index.width)
+    tower = _read_user_tower(folder, manifest, packing, index.width)
     return LoadedRelease(
         manifest.name, manifest, encoder, item_ids, kinds, index, row_of, formula, neighbours, packing, tower
     )  # fmt: skip
@@ -90,13 +100,18 @@ def _read_packing(path: Path) -> Packing | None:
         raise ReleaseRefused(str(error)) from None
 
 
-def _read_user_tower(path: Path, packing: Packing | None, width: int) -> UserTower | None:
-    """The viewer's side of the two-tower; None in releases that leave it to the model server."""
-    if packing is None or not path.exists():
-        return None
+def _read_user_tower(folder: Path, manifest: Manifest, packing: Packing | None, width: int) -> UserTower | None:
+    """The viewer's side of the two-tower; None in releases that leave it to the model server.
+
+    It is held against its checksum first: what a disk has changed in it may give other embeddings and no error.
+    """
+    path = folder / USER_TOWER
     try:
+        check_artefacts(folder, manifest, only={USER_TOWER})
+        if packing is None or not path.exists():
+            return None
         tower = UserTower(path, packing)
-    except FeaturesError as error:
+    except (RegistryError, FeaturesError) as error:
         raise ReleaseRefused(str(error)) from None
     if tower.width != width:
         raise ReleaseRefused(f"user tower {path} gives embeddings of {tower.width} numbers for an index of {width}")

@@ -117,6 +117,33 @@ def test_a_room_that_is_listed_before_its_record_is_there_is_asked_for_until_it_
     assert 0 not in catalogue.view.live
 
 
+def test_rooms_let_go_of_while_they_are_still_listed_are_read_again(world: SmallWorld) -> None:
+    catalogue = Catalogue(world.store)
+    catalogue.refresh(NOW)
+    world.store.set_watermark(NOW + 1_000.0)  # a client's clock goes fast: by it the rooms ended long ago
+    for _ in range(3):
+        catalogue.refresh(NOW)
+    assert {"r0", "r1", "r2"} <= set(catalogue.view.items)
+    assert 0 not in catalogue.view.live and len(catalogue.view.live) == 3
+
+
+def test_a_room_that_comes_back_after_a_refresh_that_failed_is_asked_for_again(
+    world: SmallWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = Catalogue(world.store)
+    world.store.set_room("r9", lease_until=NOW + 30)  # without a record
+    catalogue.refresh(NOW)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "live_rooms", lambda now: ["r0", "r1", "r2"])
+        patch.setattr(world.store, "watermark", lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            catalogue.refresh(NOW)
+    opened = s.RoomOpened(event_id="o9", event_at=utc(NOW), streamer_id="h9", room_id="r9", category="music", tags=())
+    world.store.apply(opened, NOW)  # never announced
+    catalogue.refresh(NOW)
+    assert "r9" in catalogue.view.items
+
+
 def test_hidden_media_leaves_memory_and_comes_back_when_it_is_published_again(world: SmallWorld) -> None:
     catalogue, view = view_of(world)
     world.tell(s.MediaHidden(event_id="y", event_at=utc(NOW + 1), item_id="m7"))

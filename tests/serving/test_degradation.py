@@ -181,11 +181,16 @@ def test_a_user_tower_that_gives_no_numbers_costs_what_is_nearest_and_nothing_el
 
 
 def test_with_a_user_tower_a_model_server_that_is_gone_still_means_what_trends(
-    models: Faulty, own: tuple[Proxy, Tower]
+    faulty: SmallWorld, models: Faulty, own: tuple[Proxy, Tower]
 ) -> None:
-    models.rank_fault = ModelUnavailable("UNAVAILABLE")
-    assert {ask(own[0]).degraded for _ in range(10)} == {("model_unavailable",)}
+    models.rank_fault = models.embed_fault = ModelUnavailable("UNAVAILABLE")
+    feeds = [ask(own[0], limit=20, diversity=0.0) for _ in range(10)]
+    assert {feed.degraded for feed in feeds} == {("model_unavailable",)}
     assert models.asked.count("rank") == 3  # then it is left alone
+    plain = ask(faulty.proxy(config=SECONDS), limit=20, diversity=0.0)  # of which nothing nearest is known
+    for feed in feeds:
+        assert [item.item_id for item in feed.items] == [item.item_id for item in plain.items]
+        assert "two_tower" not in sources(feed)
 
 
 def test_an_overloaded_proxy_asks_no_user_tower(own: tuple[Proxy, Tower]) -> None:

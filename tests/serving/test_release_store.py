@@ -49,7 +49,21 @@ def test_a_canary_is_loaded_beside_the_stable_release_and_one_that_is_broken_har
 
 @pytest.mark.parametrize(
     "broken",
-    ["missing", "index", "truncated", "member", "encoder", "unknown", "packing", "kinds", "formula", "ids", "tower"],
+    [
+        "missing",
+        "index",
+        "truncated",
+        "member",
+        "encoder",
+        "unknown",
+        "packing",
+        "kinds",
+        "formula",
+        "ids",
+        "tower",
+        "changed",
+        "lost",
+    ],
 )
 def test_a_release_that_cannot_be_loaded_whole_leaves_the_old_one(world: SmallWorld, broken: str) -> None:
     store = ReleaseStore(world.folder / "releases", report=lambda _: None)
@@ -96,6 +110,11 @@ def spoil(folder: Path, what: str) -> None:
     elif what == "tower":
         packing_of(DEFAULT_CONFIG).save(folder / PACKING)
         (folder / USER_TOWER).write_bytes(b"no model")
+    elif what in ("changed", "lost"):  # the manifest vouches for another file, or for one that is not there
+        body = json.loads((folder / MANIFEST).read_text())
+        (folder / MANIFEST).write_text(json.dumps(body | {"artefacts": {USER_TOWER: "0" * 64}}))
+        if what == "changed":
+            (folder / USER_TOWER).write_bytes(b"bits have rotted")
     elif what == "kinds":
         with np.load(folder / INDEX) as held:
             np.savez(folder / INDEX, **held, content_type=np.array(["VIDEO"]))

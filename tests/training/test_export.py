@@ -1,6 +1,7 @@
 """Which items the exported model knows, and what a release's folder gains: packing and user tower beside the encoder."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from events.schema import MediaPublished, MediaStarted, RoomOpened
 from features.encoder import USER_TENSORS, Encoder
 from features.errors import BadUserTower
-from features.packing import DTYPES, USER_ARRAYS, USER_NUM, Columns, Packing, packing_of
+from features.packing import DTYPES, USER_ARRAYS, USER_IDS, USER_NUM, Columns, Packing, packing_of
 from features.store import MemoryStore
 from features.user_tower import USER_TOWER, UserTower
 from registry.manifest import read_manifest
@@ -132,8 +133,45 @@ def test_the_proxys_copy_is_part_of_what_the_manifest_vouches_for(candidate: Pat
     assert USER_TOWER in read_manifest(candidate).artefacts
 
 
+def test_a_viewer_who_cannot_be_embedded_is_an_error_in_a_sentence_and_the_next_one_is_embedded(
+    candidate: Path, viewers: dict[str, np.ndarray]
+) -> None:
+    packing = Packing.load(candidate / "packing.json")
+    tower = UserTower(candidate / USER_TOWER, packing)
+    one = {name: rows[:1] for name, rows in packing.pack_user(viewers).items()}
+    before = tower.embed(one)
+    wrong = [{**one, USER_IDS: one[USER_IDS] + 10**8}, {**one, USER_IDS: one[USER_IDS].astype(np.int64)}, {}]
+    for _ in range(50):
+        for viewer in wrong:
+            with pytest.raises(BadUserTower, match="gives no embedding") as refused:
+                tower.embed(viewer)
+            assert len(str(refused.value)) < 500 and "\n" not in str(refused.value)
+    np.testing.assert_array_equal(tower.embed(one), before)
+
+
+def test_threads_that_share_a_copy_get_their_own_viewers_embedding(
+    candidate: Path, viewers: dict[str, np.ndarray]
+) -> None:
+    packing = Packing.load(candidate / "packing.json")
+    tower, packed = UserTower(candidate / USER_TOWER, packing), packing.pack_user(viewers)
+    each = [{name: rows[n : n + 1] for name, rows in packed.items()} for n in range(20)]
+    want = [tower.embed(one) for one in each]
+    with ThreadPoolExecutor(8) as threads:
+        got = list(threads.map(tower.embed, each * 100))
+    np.testing.assert_array_equal(got, want * 100)
+
+
+def test_a_copy_of_which_a_part_is_missing_is_refused(candidate: Path, tmp_path: Path) -> None:
+    whole, packing = (candidate / USER_TOWER).read_bytes(), Packing.load(candidate / "packing.json")
+    for share in (0.0, 0.1, 0.5, 0.9):
+        (tmp_path / "part").write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(BadUserTower, match=str(tmp_path)):
+            UserTower(tmp_path / "part", packing)
+
+
 def test_a_two_tower_that_is_too_large_for_a_copy_has_none_and_says_so(candidate: Path, tmp_path: Path) -> None:
     packing, model = Packing.load(candidate / "packing.json"), candidate / MODELS / "two_tower"
+    (tmp_path / USER_TOWER).write_bytes(b"of an earlier run")
     why = write_user_tower(tmp_path / USER_TOWER, model, packing, viewers={}, most_bytes=100)
     assert "at most 100 fit" in why
     assert not (tmp_path / USER_TOWER).exists()
