@@ -31,6 +31,7 @@ from serving.learner import Learner
 from serving.newest import Newest
 from serving.records import Records
 from serving.trend import NO_TREND, Trend
+from serving.whole import Whole
 from serving.words import Words
 
 BATCH = 500  # entities a store read
@@ -382,22 +383,3 @@ class Catalogue:
         """Those items as the store has them now; what it has nothing of is left out."""
         states = self._quick.read(Entity.ITEM, ids)
         return {one: Item.of(one, state, held=_NO_ITEM) for one, state in zip(ids, states, strict=True) if state}
-
-
-class Whole:
-    """A whole read under way: what is left of it, and what it has seen."""
-
-    def __init__(self, ids: list[str]) -> None:
-        self.left = ids
-        self.creators: set[str] = set()  # read since it began
-        self._listed = frozenset(ids)
-        self._since: set[str] = set()
-
-    def followed(self, ids: Iterable[str]) -> None:
-        """These were announced meanwhile, and read."""
-        if self.left:
-            self._since.update(ids)
-
-    def has(self, item_id: str) -> bool:
-        """Whether an item was listed, or announced since."""
-        return item_id in self._listed or item_id in self._since
