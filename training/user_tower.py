@@ -31,7 +31,7 @@ def write_user_tower(
     Empty, or why there is none: then the model server is asked for her embeddings. UnreadableExport when what was written
     cannot be read or answers otherwise.
     """
-    path.unlink(missing_ok=True)  # of a run before: it is not this model's
+    path.unlink(missing_ok=True)  # an earlier run's is not this model's; whoever mapped it keeps it
     size = sum(part.stat().st_size for part in (model / "variables").iterdir())
     if size > most_bytes:
         return f"no user tower: the two-tower has {size:,} bytes of variables, and at most {most_bytes:,} fit"
@@ -39,9 +39,7 @@ def write_user_tower(
         body = tf.lite.TFLiteConverter.from_saved_model(str(model), signature_keys=[SIGNATURE]).convert()
     except Exception as error:  # noqa: BLE001  the converter's own error has no public name and no base but this
         return f"no user tower: the two-tower cannot be converted: {(str(error) or repr(error)).splitlines()[0]}"
-    draft = path.with_suffix(".draft")
-    draft.write_bytes(body)
-    draft.replace(path)  # whoever mapped what stood there keeps it
+    path.write_bytes(body)
     try:
         tower = UserTower(path, packing)
         got = np.stack([tower.embed(_row(viewers, n)) for n in range(len(viewers[USER_ARRAYS[0]]))])
