@@ -22,6 +22,7 @@ PACKED_AT_ONCE = 5_000  # records packed before they are sent: bounds memory in 
 MOST_PAIRS = 2_048  # creators remembered a viewer; beyond that those longest not written go
 SWEEP_EVERY_S = 60.0  # event-time seconds between looks for items whose records have expired
 SWEPT_AT_ONCE = 1_000
+_LAST = ("XREVRANGE", k.CHANGES, "+", "-", "COUNT", 1)  # announcement
 _CHANGED = msgspec.msgpack.Decoder(tuple[list[str], list[str]])
 
 
@@ -35,6 +36,7 @@ class RedisStore:
         self._wire = Wire(url, timeout_s=timeout_s, scripts=ALL, altogether=altogether)
         self._left: dict[str, dict[Place, int]] = {}  # mark -> what it said when last read or written
         self._live: tuple[list[bytes], list[str]] = [], []  # what was last answered of live rooms, and their ids sorted
+        self._trends: dict[tuple[str, int], tuple[list[bytes], list[tuple[str, float]]]] = {}  # the same, by list
         self._read: frozenset[str] = frozenset()  # the marks that were read whole
         self._sweep = _Sweep(self._wire)
 
@@ -149,14 +151,16 @@ class RedisStore:
 
     def cursor(self) -> str:
         """The last announcement."""
-        last = self._wire.one(k.CHANGES, "XREVRANGE", k.CHANGES, "+", "-", "COUNT", 1)
-        return last[0][0].decode() if last else "0-0"
+        return _cursor_of(self._wire.one(k.CHANGES, *_LAST))
 
     def changed(self, since: str) -> Changed | None:
         """What was announced after `since`; None when that is gone, or the announcements were set back."""
-        found = self._wire.one(k.CHANGES, "XRANGE", k.CHANGES, f"({since}", "+")
+        # The last is asked for first: what is announced between the two is then found by the second.
+        last, found = self._wire.ask(
+            [Command(k.CHANGES, _LAST), Command(k.CHANGES, ("XRANGE", k.CHANGES, f"({since}", "+"))]
+        )
         if not found:
-            return Changed(since, frozenset(), frozenset()) if self.cursor() == since else None
+            return Changed(since, frozenset(), frozenset()) if _cursor_of(last) == since else None
         entries = [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in found]
         if entries[0][b"before"].decode() != since:
             return None
@@ -225,7 +229,11 @@ class RedisStore:
             return []
         key = f"trending:{name}"
         flat = self._wire.one(key, "ZRANGE", key, 0, limit - 1, "WITHSCORES")
-        return [(item.decode(), -float(score)) for item, score in zip(flat[::2], flat[1::2], strict=True)]
+        before, pairs = self._trends.get((name, limit), ([], []))
+        if flat != before:  # asked once a second, and mostly as it was
+            pairs = [(item.decode(), -float(score)) for item, score in zip(flat[::2], flat[1::2], strict=True)]
+            self._trends[name, limit] = flat, pairs
+        return pairs.copy()
 
     def watermark(self) -> float | None:
         """Largest event time applied."""
@@ -298,6 +306,10 @@ def _words(key: RecordKey, record: OnlineRecord) -> tuple[str, bytes, int, int]:
 def _is_of(name: str, field: bytes, user_id: str) -> bool:
     """Whether a pair is of this viewer or of this creator."""
     return name == k.hash_key(Entity.PAIR, pair_id(user_id, "")) or k.tail_of(field) == user_id
+
+
+def _cursor_of(last: Sequence[Sequence[bytes]]) -> str:
+    return last[0][0].decode() if last else "0-0"
 
 
 def _mget(names: Sequence[str]) -> Command:

@@ -124,6 +124,8 @@ class Wire:
     @property
     def is_cluster(self) -> bool:
         """Whether the address is a cluster's: it says so, or the server there does."""
+        if self._single is not None:  # set last, and for good
+            return self._cluster is not None
         with self._translated(), self._lock:
             if self._single is None:
                 self._connect()

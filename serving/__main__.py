@@ -68,7 +68,7 @@ def _answer(settings: Settings, proxy: "Proxy", edge: "Edge") -> int:
 
     from serving.connections import ConnectionConfig, guarded
     from serving.http import create_app
-    from serving.processes import outlive_signals
+    from serving.processes import SleepingServer, outlive_signals
 
     config = uvicorn.Config(
         create_app(proxy.parts, proxy.clock, edge=edge),
@@ -83,7 +83,7 @@ def _answer(settings: Settings, proxy: "Proxy", edge: "Edge") -> int:
         log_level="error",
         timeout_graceful_shutdown=5,
     )
-    server = uvicorn.Server(config)
+    server = SleepingServer(config)
     outlive_signals()
     server.run()
     return 0 if server.started else 1

@@ -3,12 +3,12 @@
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import uvicorn
 
 from serving.admin import check_binding
 from serving.answers import App
+from serving.processes import SleepingServer
 
 
 class AdminServer:
@@ -16,7 +16,7 @@ class AdminServer:
 
     def __init__(self, app: App, *, host: str, port: int, token: str, report: Callable[[str], None]) -> None:
         check_binding(host, token)
-        self._server: Any = None
+        self._server: SleepingServer | None = None
         try:
             listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         except OSError as error:
@@ -36,7 +36,7 @@ class AdminServer:
             proxy_headers=False,
             timeout_graceful_shutdown=2,
         )
-        self._server = uvicorn.Server(config)
+        self._server = SleepingServer(config)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [listening]}, name="administration", daemon=True
         )
@@ -49,5 +49,5 @@ class AdminServer:
     def stop(self) -> None:
         """End."""
         if self._server is not None:
-            self._server.should_exit = True
+            self._server.end()
             self._thread.join(5.0)

@@ -14,7 +14,8 @@ from serving.background import Background
 from serving.bootstrap import BootstrapConfig
 from serving.breaker import Breaker, Breakers
 from serving.candidates import Quotas
-from serving.catalogue import Catalogue, CatalogueView
+from serving.catalogue import Catalogue
+from serving.catalogue_view import CatalogueView
 from serving.errors import ModelRefused, ModelUnavailable
 from serving.feed import FEATURES_UNAVAILABLE, INDEX_UNAVAILABLE, MODEL_UNAVAILABLE, STABLE
 from serving.hydration import Hydration

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 from events.clock import Clock
 from features.errors import StoreUnavailable
-from serving.catalogue import Catalogue, CatalogueView
+from serving.catalogue import Catalogue
+from serving.catalogue_view import CatalogueView
 from serving.errors import ReleaseRefused
 from serving.feed import STABLE
 from serving.metrics import Metrics
@@ -43,6 +44,7 @@ class Background:
         self._failed: dict[str, tuple[str, float]] = {}  # why a release cannot be used, and when it is tried again
         self._clock = clock
         self._metrics = metrics
+        self._items_age = metrics.features_age.labels("items")
         self._report = report
         self._watch = watch
         self._stop = threading.Event()
@@ -117,7 +119,7 @@ class Background:
         view = self._catalogue.view
         self._metrics.items.set(len(view.items))
         if view.loaded:
-            self._metrics.features_age.labels("items").set(time.monotonic() - view.refreshed)
+            self._items_age.set(time.monotonic() - view.refreshed)
 
     @property
     def retrieval(self) -> Retrieval | None:

@@ -1,5 +1,5 @@
-"""Recall: every source's candidates as item rows, filtered once, merged without repeats under quotas; each keeps its first
-source. A source that has nothing to start from is empty.
+"""Recall: every source's candidates as item rows, filtered once, merged without repeats under quotas; each has the first
+source that named it within its quota. A source that has nothing to start from is empty.
 """
 
 from collections.abc import Iterator
@@ -9,15 +9,16 @@ from typing import NamedTuple
 import numpy as np
 
 from events.schema import ContentType
-from serving.catalogue import CatalogueView
+from serving.catalogue_view import CatalogueView
 from serving.feed import FeedRequest
 from serving.filters import Eligibility
 from serving.item_columns import KIND_OF, Rows
+from serving.loops import merged
 from serving.models import Matrix
 from serving.retrieval import NO_ROWS, Retrieval
 from serving.sides import RECENT, Pool, Viewer, maker_rows
 
-# In the order they are asked: what names a candidate first is its source. `explore` is drawn, not recalled.
+# In the order they are asked: what names a candidate first, within its quota, is its source. `explore` is drawn instead.
 SOURCES = (
     "followed", "repeat", "live", "similar_host", "similar", "neighbour", "two_tower", "fresh", "trending", "explore",
 )  # fmt: skip
@@ -52,24 +53,11 @@ def recall(query: Query, view: CatalogueView, retrieval: Retrieval | None, rules
     """At most `quotas.total` eligible candidates; without a retrieval or an embedding only the sources that need neither."""
     named = list(_sources(query, view, retrieval, rules, quotas))
     rows = np.concatenate([rows for _, rows, _ in named])
-    order = np.repeat(np.arange(len(named)), [len(rows) for _, rows, _ in named])
-    fine = np.flatnonzero(rules.admit(rows))
-    first = fine[firsts(rows[fine])]
-    rows, order = rows[first], order[first]
-    # A candidate's place among those of its source: they stand together, in the order the sources were asked.
-    place = np.arange(len(order)) - np.searchsorted(order, np.arange(len(named)))[order]
-    kept = np.flatnonzero(place < np.array([quota for _, _, quota in named])[order])[: quotas.total]
-    rows, codes = rows[kept], np.array([CODE[source] for source, _, _ in named], np.int8)[order[kept]]
+    ends = np.cumsum([len(rows) for _, rows, _ in named])
+    kept = merged(rows, rules.admit(rows), ends, np.array([quota for _, _, quota in named]), quotas.total)
+    codes = np.array([CODE[source] for source, _, _ in named], np.int8)[np.searchsorted(ends, kept, "right")]
+    rows = rows[kept]
     return Pool(rows, codes, view.table.makers(rows), view.columns.kind(rows))
-
-
-def firsts(rows: Rows) -> Rows:
-    """Places at which a row stands for the first time, ascending; np.unique sorts stably, which takes four times as long."""
-    bits = len(rows).bit_length()
-    places = np.sort(rows << bits | np.arange(len(rows)))
-    new = np.ones(len(rows), np.bool_)
-    np.not_equal(places[1:] >> bits, places[:-1] >> bits, out=new[1:])
-    return np.sort(places[new] & ((1 << bits) - 1))
 
 
 def _sources(

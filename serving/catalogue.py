@@ -11,11 +11,9 @@ therefore look items up with `get`, once, and never iterate.
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
-from sys import intern
 from typing import Any
 
 import numpy as np
@@ -24,13 +22,15 @@ from events.schema import ContentType, Surface
 from features.definitions import LEASE_S, MINUTE, Entity
 from features.state import EntityState, words_of
 from features.store import OnlineStore
+from serving.catalogue_view import ALL, CatalogueView, Item
 from serving.held import HeldState, Warm
-from serving.item_columns import ItemColumns, Rows
+from serving.item_columns import ItemColumns
+from serving.item_rows import ItemRows
 from serving.item_table import ItemTable
 from serving.learner import Learner
 from serving.newest import Newest
 from serving.records import Records
-from serving.trend import NO_TREND, Trend
+from serving.trend import Trend
 from serving.whole import Whole
 from serving.words import Words
 
@@ -41,143 +41,9 @@ SLICES_AT_FIRST = 4
 MOVED = 2_000  # items whose numbers are computed again in one refresh because time has passed
 ENDED_S = 600.0  # event time: a room whose lease ended that long before the store's watermark leaves memory
 TRENDING_DEPTH = 200
-TREND_S = 1.0
-FRESH_S = 0.3  # of event and of wall time since a refresh began: leases that old are not read again for a page
-ALL = "ALL"
-_TOWER = ("content_type", "creator_id", "category", "tags", "language", "duration_s")
-_ATTRIBUTES = (*_TOWER, "title", "status", "shown", "published_at", "heartbeat_at")
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A media item or a room with its attributes as last read."""
-
-    item_id: str
-    held: HeldState
-    content_type: str
-    creator_id: str
-    category: str
-    title: str
-    status: str
-    shown: bool
-    published_at: float
-    heartbeat_at: float
-    fingerprint: int  # changes when an attribute that the item tower sees changes
-    language: str = "unknown"
-    tags: tuple[str, ...] = ()
-
-    @property
-    def is_room(self) -> bool:
-        """A live room, as against published media."""
-        return self.content_type == ContentType.LIVE
-
-    @property
-    def words(self) -> dict[str, Any]:
-        """What viewers' features are read through (features.state.words_of)."""
-        return {"category": self.category, "content_type": self.content_type, "tags": self.tags}
-
-    @property
-    def lease_until(self) -> float:
-        """Epoch seconds at which the room's lease ends, by its own last heartbeat."""
-        return self.heartbeat_at + LEASE_S
-
-    def live_at(self, now: float) -> bool:
-        """Whether the room's lease holds, as far as its own last heartbeat says."""
-        return self.is_room and self.shown and self.lease_until > now
-
-    @staticmethod
-    def of(item_id: str, state: EntityState, warm: Warm | None = None, *, held: HeldState | None = None) -> "Item":
-        """Read the attributes out of a merged state; `held` instead of holding it where its numbers are not asked for."""
-        got = {name: state[name][1] if state.get(name) else None for name in _ATTRIBUTES}
-        return Item(
-            item_id=item_id,
-            held=held or HeldState(Entity.ITEM, state, warm),
-            content_type=intern(str(got["content_type"] or ContentType.VIDEO)),
-            creator_id=intern(str(got["creator_id"] or "unknown")),
-            category=intern(str(got["category"] or "unknown")),
-            title=str(got["title"] or ""),
-            status=intern(str(got["status"] or "none")),
-            shown=bool(got["shown"]),
-            published_at=float(got["published_at"] or 0.0),
-            heartbeat_at=float(got["heartbeat_at"] or 0.0),
-            fingerprint=hash(str([got[name] for name in _TOWER])),
-            language=intern(str(got["language"] or "unknown")),
-            tags=tuple(map(intern, got["tags"] or ())),
-        )
-
-
+SELDOM_S = 1.0  # between two looks at what trends, which the collector writes no more often, and at the watermark
+TRENDING = tuple(f"{surface}:{kind}" for surface in Surface for kind in (ALL, *ContentType))  # the lists there may be
 _NO_ITEM = HeldState(Entity.ITEM, {})
-
-
-@dataclass(frozen=True)
-class CatalogueView:
-    """What is known as of one refresh; `items`, `creators` and `table` go on changing."""
-
-    items: dict[str, Item] = field(default_factory=dict)
-    creators: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # words of their last rooms
-    table: ItemTable = field(default_factory=ItemTable)
-    columns: ItemColumns = field(default_factory=ItemColumns)
-    live: Rows = field(default_factory=lambda: np.zeros(0, np.intp))  # rows of `rows`
-    newest_rows: Rows = field(default_factory=lambda: np.zeros(0, np.intp))
-    rooms: tuple[str, ...] = ()  # live as of the refresh
-    newest: tuple[str, ...] = ()  # shown media, newest first, at most serving.newest.NEWEST
-    trending: Mapping[str, Trend] = field(default_factory=dict)
-    shape: int = 0  # grows when an item comes, goes or changes its attributes
-    loaded: bool = False  # whether everything was read once
-    as_of: float | None = None  # event time of the refresh
-    refreshed: float = 0.0  # monotonic seconds when it began
-
-    def known(self, ids: Iterable[str]) -> Iterator[Item]:
-        """The items there are among `ids`, in order."""
-        return (item for one in ids if (item := self.items.get(one)) is not None)
-
-    def words(self, key: str) -> Mapping[str, Any] | None:
-        """Words of an item key: the item's own, or of the host's last room; None where neither is held."""
-        item = self.items.get(key)
-        if item is not None:
-            return item.words
-        return self.creators.get(key)
-
-    def rooms_of(self, hosts: Rows) -> Rows:
-        """Rows of the live rooms of those creators, in the order of the hosts' rows."""
-        if not len(hosts) or not len(self.live):
-            return self.live[:0]
-        ordered, rooms = self._by_host
-        wanted = np.sort(hosts)
-        begin, end = ordered.searchsorted(wanted), ordered.searchsorted(wanted, "right")
-        begin[1:][wanted[1:] == wanted[:-1]] = len(ordered)  # a host that is named twice
-        live = np.flatnonzero(begin < end)
-        pieces = [rooms[first:last] for first, last in zip(begin[live].tolist(), end[live].tolist(), strict=True)]
-        return np.concatenate(pieces) if pieces else rooms[:0]
-
-    @cached_property
-    def _by_host(self) -> tuple[Rows, Rows]:
-        hosts = self.table.makers(self.live)
-        order = np.argsort(hosts, kind="stable")
-        return hosts[order].astype(np.intp), self.live[order]
-
-    def state_of(self, item_id: str) -> EntityState | None:
-        """An item's merged state as last read; None where the item is not held."""
-        item = self.items.get(item_id)
-        return None if item is None else item.held.state
-
-    def is_fresh(self, now: float, within_s: float = FRESH_S) -> bool:
-        """Whether it is as good as another look at the store."""
-        if self.as_of is None or not abs(now - self.as_of) <= within_s:
-            return False
-        return time.monotonic() - self.refreshed <= within_s
-
-    def ended(self, rooms: Sequence["Item"], now: float) -> set[str]:
-        """Ids of those rooms that are not live, as far as is known here."""
-        ids = [room.item_id for room in rooms]
-        live = self.columns.live(self.table.rows(ids), now)
-        return {one for one, lives in zip(ids, live.tolist(), strict=True) if not lives}
-
-    def trending_for(self, surface: Surface, content_type: ContentType | None) -> Trend:
-        """The list of that surface and type, the home page's where the surface has none."""
-        kind = content_type or ALL
-        found = self.trending.get(f"{surface}:{kind}")
-        return found if found is not None and len(found.rows) else self.trending.get(f"{Surface.HOME}:{kind}", NO_TREND)
 
 
 class Catalogue:
@@ -189,7 +55,8 @@ class Catalogue:
         self._quick = store  # what a request reads from
         self._items: dict[str, Item] = {}
         self._creators: dict[str, Mapping[str, Any]] = {}
-        self._table, self._columns = ItemTable(), ItemColumns()
+        rows = ItemRows()
+        self._table, self._columns = ItemTable(rows), ItemColumns(rows)
         self._newest, self._warm = Newest(), Warm()
         self._rooms: set[str] = set()  # the rooms among the items
         self._cursor: str | None = None
@@ -202,8 +69,9 @@ class Catalogue:
         self._listed: frozenset[str] = frozenset()
         self._looked: tuple[tuple[str, ...], int] = ((), -1)  # live rooms and shape as of the last look for absent ones
         self._absent: list[str] = []  # rooms that were listed as live and not held; their records may still come
-        self._trends_read = (-math.inf, -math.inf)  # monotonic seconds, event time
-        self.words = Words(lambda: self.view.words, store)
+        self._trends_of: tuple[dict[str, list[tuple[str, float]]], int] = {}, -1  # the lists and shape of the view's
+        self._seldom_read = (-math.inf, -math.inf)  # monotonic seconds, event time
+        self.words = Words(lambda keys: self.view.words(keys), store)
 
     def refresh(self, now: float) -> None:
         """Bring the view up to date; StoreUnavailable leaves the last one, which may already hold newer items."""
@@ -217,7 +85,9 @@ class Catalogue:
         self._absent = [one for one in (self._absent if same else rooms) if one not in self._items]
         self._looked = looked
         self._read_items(self._absent, now)
-        self._let_go(self._store.watermark())
+        seldom = self._is_time(now)
+        if seldom:
+            self._let_go(self._store.watermark())
         for item in self.view.known(self._table.due(now, limit=MOVED)):
             self._table.put(item.item_id, item.held.state, creator_id=item.creator_id, now=now)
         if self._newest.is_short:
@@ -229,11 +99,15 @@ class Catalogue:
             live = self._table.rows(rooms)
         # Ids that are the same tuple have the same rows: a new one is made whenever one comes or goes.
         newest_rows = before.newest_rows if newest is before.newest else self._table.rows(newest)
-        self.view = CatalogueView(
+        view = CatalogueView(
             self._items, self._creators, self._table, self._columns, live=live,
-            newest_rows=newest_rows, rooms=rooms, newest=newest, trending=self._trends(now), shape=self._shape,
+            newest_rows=newest_rows, rooms=rooms, newest=newest,
+            trending=self._read_trending() if seldom else before.trending, shape=self._shape,
             loaded=before.loaded or not self._whole.left, as_of=now, refreshed=begun,
         )  # fmt: skip
+        if live is before.live and "_by_host" in before.__dict__:
+            view.__dict__["_by_host"] = before._by_host  # as cached_property keeps it: rooms have the hosts they had
+        self.view, self._seldom_read = view, (begun, now) if seldom else self._seldom_read
 
     def _list(self, rooms: frozenset[str]) -> None:
         """Mark the rooms that the store lists as live, and unmark those it no longer does."""
@@ -250,11 +124,12 @@ class Catalogue:
             self._whole = Whole(self._store.ids(Entity.ITEM))
             self._cursor = cursor
             return
-        self._read_creators([one for one in changed.creators if one in self._creators], now)
-        self._read_items(list(changed.items), now)
-        self._whole.followed(changed.items)
+        if changed.items or changed.creators:
+            self._read_creators([one for one in changed.creators if one in self._creators], now)
+            self._read_items(list(changed.items), now)
+            self._whole.followed(changed.items)
+            self.words.forget(chain(changed.items, changed.creators))
         self._cursor = changed.cursor
-        self.words.forget(chain(changed.items, changed.creators))
 
     def _read_on(self, now: float) -> None:
         """The next slices of a whole read; at its end what is listed no more goes.
@@ -344,17 +219,19 @@ class Catalogue:
             for room in [one for one in self._rooms if not self._items[one].live_at(watermark - ENDED_S)]:
                 self._drop(room)
 
-    def _trends(self, now: float) -> Mapping[str, Trend]:
-        """What trends: read anew once a second of wall or of event time; the collector writes it no more often."""
-        wall, at = self._trends_read
-        if not self.view.trending or time.monotonic() - wall >= TREND_S or not 0.0 <= now - at < TREND_S:
-            found, self._trends_read = self._read_trending(), (time.monotonic(), now)
-            return found
-        return self.view.trending
+    def _is_time(self, now: float) -> bool:
+        """Whether to read what trends and the watermark anew: once a second of wall or of event time."""
+        wall, at = self._seldom_read
+        return time.monotonic() - wall >= SELDOM_S or not 0.0 <= now - at < SELDOM_S
 
-    def _read_trending(self) -> dict[str, Trend]:
-        names = [f"{surface}:{kind}" for surface in Surface for kind in (ALL, *ContentType)]
-        return {name: self._trend(self._store.trending(name, TRENDING_DEPTH)) for name in names}
+    def _read_trending(self) -> Mapping[str, Trend]:
+        """What trends; the last answer where the lists and the rows of all items are as they were."""
+        lists = {name: self._store.trending(name, TRENDING_DEPTH) for name in TRENDING}
+        if (lists, self._shape) == self._trends_of:
+            return self.view.trending
+        trends = {name: self._trend(pairs) for name, pairs in lists.items()}
+        self._trends_of = lists, self._shape
+        return trends
 
     def _trend(self, pairs: Sequence[tuple[str, float]]) -> Trend:
         return Trend(self._table.rows([one for one, _ in pairs]), np.array([score for _, score in pairs], np.float64))

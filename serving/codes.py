@@ -17,7 +17,8 @@ from features.encoder import ITEM_TENSORS, STATS_TENSORS, Encoder, Tensor
 from features.packing import ITEM_IDS, ITEM_NUM, Packing
 from serving.catalogue import Catalogue
 from serving.errors import ReleaseRefused
-from serving.item_columns import KINDS, LIVE, TAGS, Growing, ItemColumns
+from serving.item_columns import KINDS, LIVE, Growing, ItemColumns, Rows
+from serving.readings import GAP, LINEAR, LOG, floored, look_up, look_up_key, look_up_tags, look_up_word, scaled
 from serving.sides import COLUMNS, Pool, Raw
 
 SLICE = 4_096  # words translated before other threads get their turn
@@ -49,53 +50,55 @@ class _Table:
                     self.learn(word, number)
             time.sleep(0)
 
-    def take(self, numbers: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-        """Indices; 0 for what is not in the vocabulary."""
-        held = self._held.array
-        return np.where(numbers < len(held), held.take(numbers, mode="clip"), 0)
+    @property
+    def array(self) -> npt.NDArray[np.int64]:
+        """Indices by number, 0 for what is not in the vocabulary; numbers beyond it are not either."""
+        array: npt.NDArray[np.int64] = self._held.array
+        return array
 
 
-_HOWS = ("linear", "log1p", "gap")  # logarithms stand together, and gaps (-1 for below 0 or missing) among them
+_HOWS = {"linear": LINEAR, "log1p": LOG, "gap": GAP}
+BOUND = 8.0  # of a scaled number, as the encoder's
 
 
 @dataclass(frozen=True)
 class _Numbers:
     """Some numbers of an encoder: which columns, how read and scaled; each reading is made once however often asked."""
 
-    columns: npt.NDArray[np.intp]  # of each reading, in the order of _HOWS
-    logs: int  # the first reading that is a logarithm
-    gaps: int  # the first that is a gap
-    mean: npt.NDArray[np.float64]  # [readings, 1]
-    scale: npt.NDArray[np.float64]  # [readings, 1]
-    asked: npt.NDArray[np.intp]  # the reading of each number
+    columns: Rows  # of each reading
+    hows: Rows
+    logs: Rows  # the columns of which a logarithm is read, each once
+    log_at: Rows  # of each reading, its place there; 0 where it reads none
+    mean: npt.NDArray[np.float64]
+    scale: npt.NDArray[np.float64]
+    asked: Rows  # the reading of each number
 
     @staticmethod
     def of(encoder: Encoder, specs: Iterable[Mapping[str, str]]) -> "_Numbers":
         """Those of some tensors, one after the other."""
         pairs = [(name, how) for spec in specs for name, how in spec.items()]
-        readings = sorted(dict.fromkeys(pairs), key=lambda pair: _HOWS.index(pair[1]))
-        hows = [how for _, how in readings]
+        readings = list(dict.fromkeys(pairs))
+        columns, hows = [_PLACE[name] for name, _ in readings], [_HOWS[how] for _, how in readings]
+        logs = list(dict.fromkeys(column for column, how in zip(columns, hows, strict=True) if how != LINEAR))
+        log_at = [logs.index(column) if how != LINEAR else 0 for column, how in zip(columns, hows, strict=True)]
         return _Numbers(
-            np.array([_PLACE[name] for name, _ in readings], np.intp),
-            hows.count("linear"),
-            len(hows) - hows.count("gap"),
-            np.array([[encoder.mean[name]] for name, _ in readings]).reshape(-1, 1),
-            np.array([[encoder.scale[name]] for name, _ in readings]).reshape(-1, 1),
-            np.array([readings.index(pair) for pair in pairs], np.intp),
+            np.array(columns, np.int64),
+            np.array(hows, np.int64),
+            np.array(logs, np.int64),
+            np.array(log_at, np.int64),
+            np.array([encoder.mean[name] for name, _ in readings], np.float64),
+            np.array([encoder.scale[name] for name, _ in readings], np.float64),
+            np.array([readings.index(pair) for pair in pairs], np.int64),
         )
 
     def encode(self, raw: Raw) -> npt.NDArray[np.float32]:
         """[n, features] float32 from the raw numbers."""
-        x = raw.T.take(self.columns, axis=0)  # a reading a row: each is read and written in one piece
-        logs, gaps = x[self.logs :], x[self.gaps :]
-        missing = ~(gaps >= 0)
-        np.log1p(np.maximum(logs, 0.0, out=logs), out=logs)
-        np.copyto(gaps, -1.0, where=missing)
-        x -= self.mean
-        x /= self.scale
-        np.copyto(x, 0.0, where=np.isnan(x))
-        np.clip(x, -8.0, 8.0, out=x)
-        return np.ascontiguousarray(x.astype(np.float32).take(self.asked, axis=0).T)
+        whole = np.ascontiguousarray(raw)
+        logs = floored(whole, self.logs)
+        np.log1p(logs, out=logs)
+        return scaled(
+            whole, logs, self.columns, self.hows, self.log_at, self.mean, self.scale, self.asked, BOUND
+        )  # fmt: skip
 
 
 class Codes:
@@ -115,6 +118,7 @@ class Codes:
         self._numbers = {name: _Numbers.of(encoder, [spec]) for name, spec in numbers.items()}
         self._packed = None if packing is None else _Numbers.of(encoder, [numbers[n] for n in packing.arrays[ITEM_NUM]])
         self._packing = packing
+        self._refuse_misfit()
         self.tensors = (*self._words, *self._lists, *self._numbers)
         vocabularies = {name: encoder.vocabulary[config.vocabularies[name]] for name in (*self._words, *self._lists)}
         self._vocabulary = vocabularies
@@ -134,6 +138,15 @@ class Codes:
         if names:
             raise ReleaseRefused(f"the encoder reads {names[0]} of an item, which the proxy cannot give; allowed are "
                                  f"{', '.join(sorted({*_PLACE, *_WORDS, 'item.tags'}))}")  # fmt: skip
+
+    def _refuse_misfit(self) -> None:
+        """A list that is packed into more or fewer columns than it has would be written beyond them."""
+        for name, at in ({} if self._packing is None else self._packing.arrays[ITEM_IDS]).items():
+            length = 1 if name in self._words else self._lists.get(name, ("", 0))[1]
+            if at.word != (name in self._words) or at.end - at.begin != length:
+                raise ReleaseRefused(
+                    f"the packing has {name} in columns {at.begin} to {at.end - 1} of {ITEM_IDS}; the encoder gives {length}"
+                )
 
     def fill(self) -> None:
         """Translate what the catalogue holds; call after attaching, so that nothing falls between."""
@@ -171,7 +184,15 @@ class Codes:
 
     def encode(self, pool: Pool, raw: Raw, surface: Surface) -> dict[str, Tensor]:
         """The tensors of a pool: words int64 [n], lists int64 [n, length], numbers float32 [n, features]."""
-        out = self._ids(pool, surface)
+        self.catch_up()
+        out: dict[str, Tensor] = {}
+        for name in self._words:
+            into = np.empty((len(pool.rows), 1), np.int64)
+            self._word(name, pool, surface, into, 0)
+            out[name] = into[:, 0]
+        for name, (_, length) in self._lists.items():
+            out[name] = np.empty((len(pool.rows), length), np.int64)
+            self._tags(name, pool, out[name], 0)
         for name, plan in self._numbers.items():
             out[name] = plan.encode(raw)
         return out
@@ -180,48 +201,38 @@ class Codes:
         """The item's side of the ranker's inputs: packed as the release says, else by named tensors."""
         if self._packing is None or self._packed is None:
             return self.encode(pool, raw, surface)
+        self.catch_up()
         ids = np.empty((len(pool.rows), self._packing.width(ITEM_IDS)), np.int32)
-        made = self._ids(pool, surface)
         for name, at in self._packing.arrays[ITEM_IDS].items():
             if at.word:
-                ids[:, at.begin] = made[name]
+                self._word(name, pool, surface, ids, at.begin)
             else:
-                ids[:, at.begin : at.end] = made[name]
+                self._tags(name, pool, ids, at.begin)
         return {ITEM_IDS: ids, ITEM_NUM: self._packed.encode(raw)}
 
-    def _ids(self, pool: Pool, surface: Surface) -> dict[str, Tensor]:
-        self.catch_up()
-        out: dict[str, Tensor] = {
-            name: self._word(name, feature, pool, surface) for name, feature in self._words.items()
-        }
-        for name, (_, length) in self._lists.items():
-            out[name] = self._tags(name, length, pool)
-        return out
-
-    def _word(self, name: str, feature: str, pool: Pool, surface: Surface) -> npt.NDArray[np.int64]:
+    def _word(self, name: str, pool: Pool, surface: Surface, into: Tensor, column: int) -> None:
+        feature = self._words[name]
         if feature == KEY:
-            own, host = self._items[name].take(pool.rows), self._makers[name].take(pool.makers)
-            return np.where(pool.kinds == LIVE, host, own)
-        if feature == CREATOR:
-            return self._makers[name].take(pool.makers)
-        if feature == "item.content_type":
-            return self._kinds[name].take(pool.kinds)
-        if feature == "context.surface":
-            return np.full(len(pool.rows), self._vocabulary[name].get(str(surface), 0), np.int64)
-        numbers = self._columns.category if feature == "item.category" else self._columns.language
-        return self._by_word[name].take(numbers(pool.rows))
+            items, makers = self._items[name].array, self._makers[name].array
+            look_up_key(pool.rows, pool.makers, pool.kinds, LIVE, items, makers, into, column)
+        elif feature == CREATOR:
+            look_up(pool.makers, self._makers[name].array, into, column)
+        elif feature == "item.content_type":
+            into[:, column] = self._kinds[name].take(pool.kinds)
+        elif feature == "context.surface":
+            into[:, column] = self._vocabulary[name].get(str(surface), 0)
+        else:
+            held = self._columns.held
+            word_of = held.category if feature == "item.category" else held.language
+            look_up_word(pool.rows, word_of, self._by_word[name].array, into, column)
 
-    def _tags(self, name: str, length: int, pool: Pool) -> npt.NDArray[np.int64]:
-        out = np.zeros((len(pool.rows), length), np.int64)
-        width = min(length, TAGS)
-        tags = self._columns.tags(pool.rows)[:, :width]
-        own = self._columns.own_tags(pool.rows)
-        out[:, :width] = np.where(np.arange(width) < own[:, None], self._by_word[name].take(tags), 0)
-        if length > TAGS:
-            for place in np.flatnonzero(own > TAGS).tolist():
-                every = self._columns.many_tags.get(int(pool.rows[place]), ())[:length]
-                out[place, : len(every)] = self._by_word[name].take(np.array(every, np.intp))
-        return out
+    def _tags(self, name: str, pool: Pool, into: Tensor, column: int) -> None:
+        table, length = self._by_word[name].array, self._lists[name][1]
+        held = self._columns.held
+        for place in look_up_tags(pool.rows, held.tags, held.own_tags, table, into, column, length).tolist():
+            every = self._columns.many_tags.get(int(pool.rows[place]), ())[:length]
+            for at, word in enumerate(every, column):
+                into[place, at] = table[word] if word < len(table) else 0
 
 
 def attach(encoder: Encoder, catalogue: Catalogue) -> Codes:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from serving.catalogue import CatalogueView, Item
+from serving.catalogue_view import CatalogueView, Item
 from serving.cursor import short_hash
 from serving.feed import FeedRequest
-from serving.item_columns import GONE, KIND_OF, LIVE, Rows, among
+from serving.item_columns import KIND_OF, LIVE, Rows
+from serving.loops import ANY, admitted
 from serving.sides import Viewer
 
 Flags = npt.NDArray[np.bool_]
@@ -33,16 +34,13 @@ class Eligibility:
 
     def admit(self, rows: Rows) -> Flags:
         """Whether each item may be shown."""
-        columns, request = self.view.columns, self.request
-        kinds = columns.kind(rows)
-        fine = kinds != GONE
+        request, wanted = self.request, ANY
         if request.content_type is not None:
-            fine &= kinds == KIND_OF[request.content_type]
-        fine &= (kinds != LIVE) | columns.live(rows, request.now)
-        if self.seen.size:
-            fine &= ~among(rows, self.seen)
-        if self.blocked.size:
-            fine &= ~among(self.view.table.makers(rows), self.blocked)
+            wanted = KIND_OF[request.content_type]
+        held, seen, blocked = self.view.columns.held, self.seen, self.blocked
+        fine = admitted(
+            rows, held.kind, held.listed, held.lease_until, held.maker, seen, blocked, LIVE, wanted, request.now
+        )
         return self._not_shown_before(rows, fine) if request.exclude else fine
 
     def admits(self, item: Item) -> bool:

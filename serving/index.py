@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.errors import BadQuery
+from serving.selection import best_places
 
 Matrix = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -90,10 +91,5 @@ def checked_keep(keep: Keep | None, index: Index) -> Keep | None:
 
 def best(rows: Rows, scores: Matrix, k: int) -> Found:
     """The `k` best of scored rows, best first, equal scores by row; rows scored -inf are left out."""
-    k = min(k, len(scores))
-    if k <= 0:
-        return Found(rows[:0], scores[:0])
-    top = np.argpartition(scores, len(scores) - k)[len(scores) - k :]
-    top = top[np.lexsort((rows[top], -scores[top]))]
-    top = top[: np.searchsorted(-scores[top], np.inf)]
+    top = best_places(rows, scores, k)
     return Found(rows[top], scores[top])

@@ -11,24 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from events.schema import ContentType
+from serving.item_rows import GONE, TAGS, Columns, ItemRows
 
 KINDS: tuple[str, ...] = tuple(ContentType)
 KIND_OF: Mapping[str, int] = {kind: number for number, kind in enumerate(KINDS)}
 LIVE = KIND_OF[ContentType.LIVE]
-GONE = -1  # the kind of a row that holds nothing
-TAGS = 8  # tags held in the matrix; the few items that have more are looked up one by one
 MOST_TAGS = 1_024  # of an item: contracts set no bound, and each tag costs every request that meets the item
 Rows = npt.NDArray[np.intp]
-
-
-def among(rows: npt.NDArray[np.integer], few: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
-    """Whether each of `rows` is one of a few hundred; a third of what np.isin takes at these sizes."""
-    if not len(few):
-        return np.zeros(len(rows), np.bool_)
-    ordered = np.sort(few)
-    at = np.searchsorted(ordered, rows)
-    at[at == len(ordered)] = 0
-    return np.asarray(ordered[at] == rows)
 
 
 class Growing:
@@ -96,20 +85,16 @@ class Words:
 
 
 class ItemColumns:
-    """Columns by row; row 0 is GONE for ever."""
+    """Columns by row; row 0 is GONE for ever. `rows`: where the records are held, with an item's numbers."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: ItemRows | None = None) -> None:
+        self._rows = rows or ItemRows()
         self.words = Words()
-        self._kind = Growing(np.int8, fill=GONE)
-        self._category, self._language = Growing(np.int32), Growing(np.int32)
-        self._tags, self._own_tags = Growing(np.int32, TAGS), Growing(np.int16)
-        self._lease_until = Growing(np.float64)
-        self._listed = Growing(np.bool_)
         self.many_tags: dict[int, tuple[int, ...]] = {}  # all tags of the items that have more than TAGS
 
     def put(self, row: int, item: Described) -> None:
         """Describe a row."""
-        number = self.words.number
+        number, columns = self.words.number, self._rows.reach(row)
         tags = [number(tag) for tag in item.tags[:MOST_TAGS]]
         if len(tags) > TAGS:
             self.many_tags[row] = tuple(tags)
@@ -117,44 +102,42 @@ class ItemColumns:
             self.many_tags.pop(row, None)
         category = number(item.category)
         met = (tags or [category])[:TAGS]  # an item without tags meets viewers by its category
-        self._category.put(row, category)
-        self._language.put(row, number(item.language))
-        self._tags.put(row, met + [0] * (TAGS - len(met)))
-        self._own_tags.put(row, len(tags))
-        self._lease_until.put(row, item.lease_until)
-        self._listed.reach(row)
-        self._kind.put(row, KIND_OF[item.content_type])
+        columns.category[row] = category
+        columns.language[row] = number(item.language)
+        columns.tags[row] = met + [0] * (TAGS - len(met))
+        columns.own_tags[row] = len(tags)
+        columns.lease_until[row] = item.lease_until
+        columns.kind[row] = KIND_OF[item.content_type]  # last: it tells that the rest is there
 
     def drop(self, row: int) -> None:
         """The row holds nothing any more."""
-        self._kind.put(row, GONE)
-        self._listed.put(row, False)
+        columns = self._rows.reach(row)
+        columns.kind[row] = GONE
+        columns.listed[row] = False
 
     def list_rooms(self, rows: Sequence[int], listed: bool) -> None:
         """Say of rooms whether the store lists them as live."""
-        for row in rows:
-            self._listed.put(row, listed)
+        if rows:
+            self._rows.reach(max(rows)).listed[list(rows)] = listed
+
+    @property
+    def held(self) -> Columns:
+        """All records by field, for compiled loops: they are not copied."""
+        return self._rows.columns
 
     def kind(self, rows: Rows) -> npt.NDArray[np.int8]:
         """Indices into KINDS, GONE for rows that hold nothing."""
-        return self._kind.array.take(rows, mode="clip")
+        return self._rows.columns.kind[rows]
 
     def category(self, rows: Rows) -> npt.NDArray[np.int32]:
         """Word numbers."""
-        return self._category.array.take(rows)
+        return self._rows.columns.category[rows]
 
     def language(self, rows: Rows) -> npt.NDArray[np.int32]:
         """Word numbers."""
-        return self._language.array.take(rows)
-
-    def tags(self, rows: Rows) -> npt.NDArray[np.int32]:
-        """Word numbers [n, TAGS], 0 where there are fewer; the category alone for an item without tags."""
-        return self._tags.array.take(rows, axis=0)
-
-    def own_tags(self, rows: Rows) -> npt.NDArray[np.int16]:
-        """How many tags each item has of its own."""
-        return self._own_tags.array.take(rows)
+        return self._rows.columns.language[rows]
 
     def live(self, rows: Rows, now: float) -> npt.NDArray[np.bool_]:
         """Whether rooms are live: listed at the last look, and their own lease holds."""
-        return self._listed.array.take(rows) & (self._lease_until.array.take(rows) > now)
+        held = self._rows.columns
+        return held.listed[rows] & (held.lease_until[rows] > now)

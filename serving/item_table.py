@@ -18,9 +18,10 @@ from features.definitions import BY_ENTITY, MINUTE, Entity, Feature
 from features.state import EntityState, value
 from features.vectors import CREATOR, ITEM, NAMES, Vectors
 from serving.item_columns import Growing, Rows
+from serving.item_rows import UNKNOWN, ItemRows
+from serving.loops import gathered
 
 TICK_S = 1.0  # how finely it is known when a number changes by itself
-UNKNOWN = 0  # the row of what is not held: every number nan
 Numbers = npt.NDArray[np.float64]
 REUSED_AFTER_S = 60.0  # wall seconds: no request still holds the row of an item that went so long ago
 
@@ -57,23 +58,14 @@ class _Reader:
 _ITEMS, _CREATORS = _Reader(_ITEM), _Reader(_CREATOR)
 
 
-def _rows(dtype: npt.DTypeLike, *shape: int) -> Growing:
-    """Rows of which the first is all nan (0 for whole numbers)."""
-    rows = Growing(dtype, *shape)
-    if rows.array.dtype.kind == "f":
-        rows.array[UNKNOWN] = np.nan
-    return rows
-
-
 class ItemTable:
-    """Rows by item id; the columns are `features.vectors.NAMES`."""
+    """Rows by item id; the columns are `features.vectors.NAMES`. `rows`: where the records are held, with other columns."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: ItemRows | None = None) -> None:
+        self._rows = rows or ItemRows()
         self.row_of: dict[str, int] = {}
-        self._items, self._creators = _rows(np.float64, len(_ITEM)), _rows(np.float64, len(_CREATOR))
-        self._published_at = _rows(np.float64)
-        self._maker = _rows(np.int32)  # item row -> creator row
-        self._due_at = _rows(np.float64)  # from when on a row's numbers are no longer what they were computed to be
+        self._creators = Growing(np.float64, len(_CREATOR))
+        self._creators.array[UNKNOWN] = np.nan
         self.id_of: list[str] = [""]  # item id by row, kept after the item went
         self.creator_row: dict[str, int] = {}
         self.new_creator: Callable[[str, int], None] | None = None  # told of every creator that gets a row
@@ -85,12 +77,10 @@ class ItemTable:
         """An item's numbers as of `now`; its row."""
         held = self.row_of.get(item_id)
         row = self._row() if held is None else held
-        numbers = _ITEMS.numbers(state, now)
-        self._items.put(row, numbers)
-        self._published_at.put(row, numbers[_PUBLISHED])
-        self._maker.put(row, self._row_of_creator(creator_id))
-        due = next_change(state, now)
-        self._due_at.put(row, due)
+        columns, due = self._rows.reach(row), next_change(state, now)
+        columns.numbers[row] = _ITEMS.numbers(state, now)
+        columns.maker[row] = self._row_of_creator(creator_id)
+        columns.due_at[row] = due
         self._schedule.put(item_id, None if math.isinf(due) else math.ceil(due / TICK_S))
         if held is None:
             self._name(row, item_id)
@@ -118,28 +108,28 @@ class ItemTable:
 
     def makers(self, rows: Rows) -> npt.NDArray[np.int32]:
         """The creators' rows."""
-        return self._maker.array.take(rows)
+        return self._rows.columns.maker[rows]
 
     def as_of(
-        self, rows: Rows, now: float, state_of: Callable[[str], EntityState | None], out: Numbers | None = None
-    ) -> Vectors:
-        """The numbers of rows at a request's own `now`, written into `out` [k, F] if given: those that time has changed
-        since are computed again.
+        self, rows: Rows, now: float, state_of: Callable[[str], EntityState | None], out: Numbers
+    ) -> npt.NDArray[np.float64]:
+        """Write the numbers of rows at a request's own `now` into the first columns of `out` [k, F or more].
+
+        Those that time has changed since are computed again. Returns the publish times [k].
         """
-        found = self.take(rows, out)
-        due = self._due_at.array.take(rows) <= now
-        for place in np.flatnonzero(due).tolist() if due.any() else ():
+        columns = self._rows.columns
+        due = gathered(rows, columns.numbers, self._creators.array, columns.maker, columns.due_at, now, out)
+        published: npt.NDArray[np.float64] = out[:, _PUBLISHED].copy()
+        for place in due.tolist():
             state = state_of(self.id_of[rows[place]])
             if state is not None:
-                found.numbers[place, : len(_ITEM)] = _ITEMS.numbers(state, now)
-        return found
+                out[place, : len(_ITEM)] = _ITEMS.numbers(state, now)
+        return published
 
-    def take(self, rows: Rows, out: Numbers | None = None) -> Vectors:
+    def take(self, rows: Rows) -> Vectors:
         """The numbers [k, F] of rows and their publish times, as `features.vectors.unpack` gives them, unrounded."""
-        out = np.empty((len(rows), len(NAMES))) if out is None else out
-        out[:, : len(_ITEM)] = self._items.array.take(rows, axis=0)
-        out[:, len(_ITEM) :] = self._creators.array.take(self._maker.array.take(rows), axis=0)
-        return Vectors(out, self._published_at.array.take(rows))
+        found = np.empty((len(rows), len(NAMES)))
+        return Vectors(found, self.as_of(rows, -math.inf, lambda _: None, found))
 
     def _name(self, row: int, item_id: str) -> None:
         while row >= len(self.id_of):

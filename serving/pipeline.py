@@ -17,7 +17,7 @@ from serving.arrange import NO_PREFERENCE, Page, Ranked, arrange
 from serving.attempt import Attempt, FeedParts
 from serving.bootstrap import Draw, explore
 from serving.candidates import CODE, SOURCES, Query, recall
-from serving.catalogue import Item
+from serving.catalogue_view import Item
 from serving.errors import ModelRefused, UnknownItem
 from serving.feed import (
     FEATURES_UNAVAILABLE,
@@ -35,7 +35,7 @@ from serving.item_columns import KIND_OF, Rows
 from serving.models import Matrix, Tensors
 from serving.ranking import Scores, ask_ranker, by_model, by_trend
 from serving.shadow import Seen, explored_at
-from serving.sides import Pool, Raw, Viewer, in_locale, logged, raw_numbers, shared_part
+from serving.sides import Pool, Raw, Viewer, in_locale, logged, raw_numbers, shared_part, told
 
 UNSEEN_S = 0.8  # a room that ended must be out of every answer within a second
 _KINDS = {str(kind): kind for kind in ContentType}
@@ -332,7 +332,7 @@ def _impressions(
 ) -> list[Impression]:
     """One event a shown item, with the very values the ranker saw."""
     attempt = composed.attempt
-    raw = _numbers_of(draws, composed, request)
+    numbers_of = told(_numbers_of(draws, composed, request))
     shared, view = shared_part(composed.viewer, request.surface), attempt.view
     at = utc(request.now)
     return [
@@ -353,9 +353,9 @@ def _impressions(
             propensity=draw.propensity,
             explored=draw.explored,
             scores=item.scores or None,
-            features=logged(composed.viewer, view.items.get(item.item_id, items[item.item_id]), numbers, shared),
+            features=logged(view.items.get(item.item_id, items[item.item_id]), numbers, shared),
         )
-        for item, draw, numbers in zip(feed.items, draws, raw, strict=True)
+        for item, draw, numbers in zip(feed.items, draws, numbers_of, strict=True)
     ]
 
 

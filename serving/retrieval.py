@@ -16,14 +16,15 @@ from features.definitions import Entity
 from features.encoder import ITEM_TENSORS
 from features.snapshot import Known, snapshot
 from features.state import values
-from serving.catalogue import Catalogue, CatalogueView, Item
+from serving.catalogue import Catalogue
+from serving.catalogue_view import CatalogueView, Item
 from serving.codes import Codes
 from serving.delta import ALL, Delta, IndexView
 from serving.errors import ModelRefused, ModelUnavailable
 from serving.exact import Exact
 from serving.index import Mask
 from serving.item_columns import Growing, Rows
-from serving.item_table import UNKNOWN
+from serving.item_rows import UNKNOWN
 from serving.models import Matrix, Models
 from serving.release_store import LoadedRelease
 
@@ -76,9 +77,11 @@ class Retrieval:
 
     def neighbours_of(self, rows: Sequence[int]) -> Rows:
         """Item rows that viewers of those items also chose, best first."""
+        if not len(self.release.neighbours.media.of):
+            return NO_ROWS
         place_of = self.places.place_of
         seeds = [place for row in rows if (place := place_of.get(row)) is not None]
-        if not seeds or not len(self.release.neighbours.media.of):
+        if not seeds:
             return NO_ROWS
         return self.places.row_at.array[self.release.neighbours.of_many(seeds)[0]]
 

@@ -4,9 +4,7 @@ Candidates are rows of the item table. Words and ids of the viewer become row an
 array work. What was served is logged from the same arrays that the ranker saw.
 """
 
-import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from events.schema import FeatureValue, Surface
-from features.definitions import BY_ENTITY, DAY, HOUR, Entity
+from features.definitions import BY_ENTITY, DAY, Entity
 from features.snapshot import AFFINITY_DEFAULT, of_viewer, preferred_content_type
 from features.state import EntityState, value
 from features.vectors import NAMES
-from serving.catalogue import CatalogueView, Item
-from serving.item_columns import LIVE, TAGS, Rows, among
+from serving.catalogue_view import CatalogueView, Item
+from serving.item_columns import LIVE, Rows
 from serving.item_table import ItemTable
+from serving.loops import met, present
 
 CROSS = (
     "cross.tag_affinity", "cross.tags_met", "cross.language_match", "cross.follows", "cross.creator_watches",
@@ -73,6 +72,9 @@ class Viewer:
     values: Mapping[str, Any]
     pairs: Mapping[str, EntityState]
     _met: dict[ItemTable, Met] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _shared: dict[Surface, Mapping[str, FeatureValue]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def met(self, view: CatalogueView) -> Met:
         """Looked up at the first call, for one request and its view: each look into a table of millions waits for memory."""
@@ -124,95 +126,71 @@ def in_locale(locale: str | None, viewer: Viewer, pool: Pool, view: CatalogueVie
 
 def raw_numbers(viewer: Viewer, pool: Pool, view: CatalogueView, now: float) -> Raw:
     """All numbers of the pool as of `now` (epoch seconds)."""
-    out = np.empty((len(COLUMNS), len(pool.rows))).T  # a column in one piece: encoders read columns
-    vectors = view.table.as_of(pool.rows, now, view.state_of, out[:, : len(NAMES)])
-    _fill_cross(out[:, len(NAMES) : -1], viewer, pool, view, now)
-    age = np.maximum(now - vectors.published_at, 0.0) / HOUR
-    out[:, -1] = np.where(np.isnan(age), -1.0, age)
+    out = np.empty((len(pool.rows), len(COLUMNS)))
+    published_at = view.table.as_of(pool.rows, now, view.state_of, out)
+    known, columns = viewer.met(view), view.columns
+    words, liking = affinity = _by_word(viewer.values["tag_affinity"], view)
+    held = columns.held
+    spoken = columns.words.number_of.get(viewer.values["preferred_language"], -1)
+    paired, starts, last = _pairs(viewer, known, pool.makers, now)
+    many = met(
+        pool.rows, pool.makers, pool.kinds, LIVE, held.tags, held.own_tags, held.language, spoken, words, liking,
+        known.follows, known.recent, known.recent_hosts, paired, starts, last, published_at, now,
+        AFFINITY_DEFAULT, MAX_GAP_S, out, len(NAMES),
+    )  # fmt: skip
+    for place in many.tolist():
+        out[place, len(NAMES) : len(NAMES) + 2] = _of_many_tags(int(pool.rows[place]), affinity, view)
     return out
 
 
-def _fill_cross(out: Raw, viewer: Viewer, pool: Pool, view: CatalogueView, now: float) -> None:
-    values_, words, met = viewer.values, view.columns.words.number_of, viewer.met(view)
-    out[:, 0], out[:, 1] = _affinity(values_["tag_affinity"], pool.rows, view)
-    out[:, 2] = view.columns.language(pool.rows) == words.get(values_["preferred_language"], -1)
-    out[:, 3] = among(pool.makers, met.follows)
-    out[:, 4], out[:, 5] = _pairs(viewer, met, pool.makers, now)
-    own, host = among(pool.rows, met.recent), among(pool.makers, met.recent_hosts)
-    out[:, 6] = np.where(pool.kinds == LIVE, host, own)
-
-
-def _affinity(affinity: Mapping[str, float], rows: Rows, view: CatalogueView) -> tuple[Raw, Raw]:
-    """Mean affinity over the tags that the viewer has met, and the share of tags met."""
-    columns, number_of = view.columns, view.columns.words.number_of
+def _by_word(affinity: Mapping[str, float], view: CatalogueView) -> tuple[Rows, npt.NDArray[np.float64]]:
+    """What the viewer has met, by word number, and how much she liked it."""
+    number_of = view.columns.words.number_of
     known = {number: amount for word, amount in affinity.items() if (number := number_of.get(word)) is not None}
-    tags, own = columns.tags(rows), columns.own_tags(rows)
-    # By place of the tag: a sum over short rows takes ten times as long.
-    with _by_word.holding(known) as by_word:
-        held = by_word.take(tags.T, mode="clip")
-    met = ~np.isnan(held)
-    count = met.sum(axis=0)
-    total = np.where(met, held, 0.0).sum(axis=0)
-    size = np.maximum(own, 1)
-    many = own > TAGS
-    for place in np.flatnonzero(many).tolist() if many.any() else ():
-        every = [known[one] for one in columns.many_tags.get(int(rows[place]), ()) if one in known]
-        count[place], total[place] = len(every), sum(every)
-    return np.where(count > 0, total / np.maximum(count, 1), AFFINITY_DEFAULT), count / size
+    return np.fromiter(known, np.intp, len(known)), np.fromiter(known.values(), np.float64, len(known))
 
 
-class _ByWord(threading.local):
-    """An amount for each of a few words by word number, else NaN; an array a thread, since words are millions."""
-
-    def __init__(self) -> None:
-        self._held = np.full(1024, np.nan)
-
-    @contextmanager
-    def holding(self, known: Mapping[int, float]) -> Iterator[npt.NDArray[np.float64]]:
-        """The array with those amounts, for as long as this lasts; its last place is none's."""
-        numbers = np.fromiter(known, np.intp, len(known))
-        if len(numbers) and (most := int(numbers.max())) + 1 >= len(self._held):
-            self._held = np.full(2 * most + 2, np.nan)
-        self._held[numbers] = np.fromiter(known.values(), np.float64, len(known))
-        try:
-            yield self._held
-        finally:
-            self._held[numbers] = np.nan
+def _of_many_tags(row: int, affinity: tuple[Rows, npt.NDArray[np.float64]], view: CatalogueView) -> tuple[float, float]:
+    """Mean affinity over the tags that the viewer has met, and the share of tags met, of an item with more than TAGS."""
+    words, liking = affinity
+    tags = view.columns.many_tags.get(row, ())
+    known = dict(zip(words.tolist(), liking.tolist(), strict=True))
+    amounts = [known[one] for one in tags if one in known]
+    return sum(amounts) / len(amounts) if amounts else AFFINITY_DEFAULT, len(amounts) / max(len(tags), 1)
 
 
-_by_word = _ByWord()
-
-
-def _pairs(viewer: Viewer, met: Met, makers: npt.NDArray[np.int32], now: float) -> tuple[Raw, Raw]:
-    """Starts of each creator's things by the viewer, and hours since the last; 0 and -1 where there was none."""
-    watches, gap = np.zeros(len(makers)), np.full(len(makers), -1.0)
-    here = sorted(met.paired.keys() & set(makers.tolist()))
-    if not here:
-        return watches, gap
-    rows = np.array(here)
-    states = [viewer.pairs[met.paired[row]] for row in here]
+def _pairs(
+    viewer: Viewer, known: Met, makers: npt.NDArray[np.int32], now: float
+) -> tuple[Rows, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The creators of the pool that the viewer has something with: starts of theirs, and when the last was (NaN: never)."""
+    paired = np.fromiter(known.paired, np.intp, len(known.paired))
+    here = paired[present(paired, makers)]
+    states = [viewer.pairs[known.paired[row]] for row in here.tolist()]
     starts = np.array([value(_WATCHES, one, now) for one in states], np.float64)
-    last = np.array([value(_LAST_WATCH, one, now) for one in states], np.float64)  # None is NaN
-    hours = np.where(np.isnan(last), -1.0, np.clip(now - last, 0.0, MAX_GAP_S) / HOUR)
-    at = np.minimum(np.searchsorted(rows, makers), len(rows) - 1)
-    ours = rows[at] == makers
-    return np.where(ours, starts[at], watches), np.where(ours, hours[at], gap)
+    return here, starts, np.array([value(_LAST_WATCH, one, now) for one in states], np.float64)  # None is NaN
 
 
-def logged(
-    viewer: Viewer, item: Item, numbers: npt.NDArray[np.float64], shared: Mapping[str, FeatureValue]
-) -> dict[str, FeatureValue]:
-    """The snapshot of one candidate out of its row of raw numbers; `shared` is `of_viewer` of the request."""
-    out: dict[str, FeatureValue] = {**shared, **dict(zip(_LOGGED, numbers.take(_LOGGED_AT).tolist(), strict=True))}
-    for name in _LOGGED:
-        if out[name] != out[name]:
-            out[name] = None
+def told(numbers: Raw) -> list[list[float | None]]:
+    """Rows of raw numbers as snapshots carry them, in the order of their names; None for none."""
+    table = numbers.take(_LOGGED_AT, axis=1)
+    rows: list[list[float | None]] = table.tolist()
+    for row, column in np.argwhere(np.isnan(table)).tolist():
+        rows[row][column] = None
+    return rows
+
+
+def logged(item: Item, numbers: Iterable[float | None], shared: Mapping[str, FeatureValue]) -> dict[str, FeatureValue]:
+    """The snapshot of one candidate out of its numbers as told; `shared` is `of_viewer` of the request."""
+    out: dict[str, FeatureValue] = {**shared, **dict(zip(_LOGGED, numbers, strict=True))}
     out["item.item_key"] = item.creator_id if item.is_room else item.item_id
     out["item.content_type"], out["item.category"], out["item.tags"] = item.content_type, item.category, list(item.tags)
     out["item.language"], out["item.creator_id"] = item.language, item.creator_id
     return out
 
 
-def shared_part(viewer: Viewer, surface: Surface) -> dict[str, FeatureValue]:
+def shared_part(viewer: Viewer, surface: Surface) -> Mapping[str, FeatureValue]:
     """What is the same for every candidate of a request."""
-    return of_viewer(viewer.user_id, viewer.values, surface=surface)
+    found = viewer._shared.get(surface)
+    if found is None:
+        found = viewer._shared[surface] = of_viewer(viewer.user_id, viewer.values, surface=surface)
+    return found

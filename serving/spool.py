@@ -38,7 +38,7 @@ class Spool:
     def size(self) -> int:
         """Bytes waiting."""
         length = self._length
-        return length - min(self._sent, length)
+        return length - min(self._sent, length) if length else 0  # mostly there is no file, and no mark to read
 
     @property
     def _length(self) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.item_columns import Rows
-from serving.item_table import UNKNOWN
+from serving.item_rows import UNKNOWN
 
 
 @dataclass(frozen=True)

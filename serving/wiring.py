@@ -19,7 +19,7 @@ from serving.hydration import Hydration
 from serving.impressions import ImpressionLog
 from serving.metrics import Metrics
 from serving.models import Models
-from serving.prober import Prober
+from serving.prober import Alarm, Prober
 from serving.proxy_clock import ProxyClock
 from serving.release_store import ReleaseStore
 from serving.shadow import Shadow
@@ -93,17 +93,18 @@ def assemble(
     )
     impressions = ImpressionLog(connect, Spool(spool, topic=IMPRESSIONS, max_bytes=SPOOL_BYTES), metrics=metrics)
     hydration = Hydration(store, catalogue.words)
-    breakers = Breakers(metrics.breakers)
+    alarm = Alarm(metrics.breakers)
+    breakers = Breakers(alarm)
     shadow = Shadow(
         assignment.in_shadow, lambda: background.retrievals, models, log=impressions.put, breakers=breakers,
         metrics=metrics, report=log.warning, arrange=config.arrange, config=config.shadow,
     )  # fmt: skip
     parts = FeedParts(
         catalogue, hydration, models, background, impressions, metrics, config, assign=assignment,
-        store_breaker=Breaker("store", STORE_BREAKER, metrics.breakers), model_breakers=breakers,
+        store_breaker=Breaker("store", STORE_BREAKER, alarm), model_breakers=breakers,
         shadow=shadow,
     )  # fmt: skip
-    return Proxy(parts, clock, assignment, Prober(parts, clock=clock, report=log.warning), shadow)
+    return Proxy(parts, clock, assignment, Prober(parts, alarm, clock=clock, report=log.warning), shadow)
 
 
 def build(

@@ -25,11 +25,9 @@ class _Found(dict[str, Attributes]):
 
 
 class Words:
-    """Finds words by item key; safe among threads. `held` gives a function of what the catalogue knows now of a key, None
-    for nothing.
-    """
+    """Finds words by item key; safe among threads. `held` gives those of some keys that the catalogue knows now."""
 
-    def __init__(self, held: Callable[[], Callable[[str], Attributes | None]], store: EntityReader) -> None:
+    def __init__(self, held: Callable[[Sequence[str]], Mapping[str, Attributes]], store: EntityReader) -> None:
         self._held = held
         self._store = store
         self._found: dict[str, Attributes] = {}
@@ -38,14 +36,15 @@ class Words:
 
     def look_for(self, state: EntityState, *, ask: bool = True) -> Look:
         """A Look over everything in a viewer's state; the store is asked for what is not held, unless it may not be."""
-        words, missing, held = _Found(), list[str](), self._held()
-        for key in item_keys(state):
-            known = held(key)
-            known = self._found.get(key) if known is None else known
-            if known is None:
-                missing.append(key)
-            else:
-                words[key] = known
+        keys = item_keys(state)
+        words, missing = _Found(self._held(keys)), list[str]()
+        for key in keys if len(words) < len(keys) else ():
+            if key not in words:
+                known = self._found.get(key)
+                if known is None:
+                    missing.append(key)
+                else:
+                    words[key] = known
         if missing and ask:
             words |= self._read(missing)
         return words.__getitem__

@@ -80,6 +80,13 @@ class Model:
         )
         return max(due, key=lambda version: version.number, default=None)
 
+    def rest_s(self, *, now: float) -> float | None:
+        """Seconds from `now` (monotonic) until a load or unload is due; None: none is before other versions are wanted."""
+        if self.to_unload() is not None or self.unloading():
+            return 0.0
+        due = [v.retry_at for v in self.versions.values() if v.wanted and v.state in (State.START, State.LOADING)]
+        return max(min(due) - now, 0.0) if due else None
+
     def unloading(self) -> list[Version]:
         """Versions that still answer their last requests."""
         return [version for version in self.versions.values() if version.state is State.UNLOADING]

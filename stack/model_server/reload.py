@@ -17,6 +17,7 @@ from stack.model_server.table import ModelTable
 log = logging.getLogger("model_server")
 LIST = "model_config_list"
 LOOK_AGAIN_S = 0.01
+SETTLED_NS = 2 * 10**9  # since a file was written: file systems tell times apart by milliseconds, some by seconds
 
 
 class Configuration:
@@ -28,6 +29,7 @@ class Configuration:
         self._kind: str | None = None
         self._platforms: dict[str, Any] = {}
         self._served: tuple[ModelConfig, ...] | None = None
+        self._read: tuple[Any, tuple[ModelConfig, ...]] = None, ()  # the message last read, and its models
         self._awaited: frozenset[str] = frozenset()
         self._applying = threading.Lock()
 
@@ -61,7 +63,8 @@ class Configuration:
             self._kind, self._platforms = kind, {row.name: row for row in rows}
             if kind != LIST:
                 raise ServingError.invalid("Missing custom_model_config_loader in ServerCore Options")
-            models = models_of(rows)
+            models = self._read[1] if self._read[0] is message else models_of(rows)  # of a file that is applied again
+            self._read = message, models
             self._table.label(models)
             check_platforms(rows)
             new = self._table.serve(models)
@@ -92,17 +95,20 @@ class ConfigFile:
     def __init__(self, path: Path, configuration: Configuration) -> None:
         self._path = path
         self._configuration = configuration
+        self._seen = ""  # the text of the file
         self._bad_text: str | None = None
+        self._text, self._message = "", None  # as last read: at most polls the file is as it was
+        self._stamp: tuple[int, ...] | None = None  # of the file that was seen; None: it may change and keep its stamp
         self._complaint = ""
 
     def apply(self) -> frozenset[str]:
         """Apply the file as it is now; ServingError when it cannot be read or may not be applied."""
-        return self._apply(read_file(self._path))
+        return self._apply(self._read())
 
     def poll(self) -> None:
         """Apply it again; a bad one changes nothing and is logged."""
         try:
-            text = read_file(self._path)
+            text = self._read()
             if text != self._bad_text:
                 self._apply(text)
                 self._complaint = ""
@@ -111,11 +117,30 @@ class ConfigFile:
                 log.error("PollFilesystemAndReloadConfig failed to ReloadConfig: %s", error)
             self._complaint = str(error)
 
+    def _read(self) -> str:
+        """The file's text, the last one where the file is the same: TensorFlow's reading costs a millisecond."""
+        stamp = _stamp(self._path)  # before the text: what is written in between is seen at the next poll
+        if stamp is None or stamp != self._stamp:
+            self._seen, self._stamp = read_file(self._path), stamp
+        return self._seen
+
     def _apply(self, text: str) -> frozenset[str]:
-        self._bad_text = text
-        message = read(text, file=str(self._path))
+        if self._message is None or text != self._text:
+            self._bad_text = text
+            self._text, self._message = text, read(text, file=str(self._path))
         self._bad_text = None
-        return self._configuration.apply(message)
+        return self._configuration.apply(self._message)
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """What any writing of the file changes; None where there is none, or it was written so lately that it may not."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    if time.time_ns() - found.st_ctime_ns < SETTLED_NS:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def wait_until_available(table: ModelTable, names: Iterable[str], *, what: str, going_on: Callable[[], bool]) -> None:

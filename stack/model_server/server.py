@@ -28,7 +28,7 @@ __all__ = ["Options", "Server"]
 log = logging.getLogger("model_server")
 LOOPBACK = "127.0.0.1"
 STOP_GRACE_S = 2.0
-ADVANCE_S = 0.1
+ADVANCE_S = 0.1  # between two attempts at what is due and could not be done
 # A load is Python for a second or two; a request must not wait for its turn of the interpreter for the default 5 ms.
 SWITCH_S = 0.0005
 
@@ -91,6 +91,7 @@ class Server:
     def stop(self) -> None:
         """End polling, let running requests finish, close the ports and the models."""
         self._stopping.set()
+        self._table.wake()
         if self._rest:
             self._rest.stop()
         self._grpc.stop(STOP_GRACE_S).wait()
@@ -106,7 +107,7 @@ class Server:
         if options.open_port_before_models and options.file_system_poll_wait_s >= 0:
             self._table.advance()
         self._repeat(self._table.look, options.file_system_poll_wait_s)
-        self._repeat(self._table.advance, ADVANCE_S, at_once=True)
+        self._start(self._advance)
         if not options.open_port_before_models:
             wait_until_available(self._table, new, what="servable(s)", going_on=lambda: not self._stopping.is_set())
         if self._stopping.is_set():
@@ -151,26 +152,38 @@ class Server:
         else:
             log.info("Exporting HTTP/REST API at:localhost:%d ...", self._rest.port)
 
-    def _repeat(self, work: Callable[[], object], wait_s: float, *, at_once: bool = False) -> None:
-        if wait_s <= 0:
-            return
+    def _advance(self) -> None:
+        """Load and unload whenever something is due; to look for it ten times a second cost 4 ms a second."""
+        while True:
+            done = _try(self._table.advance)
+            # Asked after `advance`, which may have taken the stop's `wake` for its own news.
+            if self._stopping.wait(0.0 if done else ADVANCE_S):
+                return
+            if done:
+                self._table.rest(ADVANCE_S)
 
-        def step() -> None:
-            # Whatever goes wrong once must not end the watch over all models.
-            try:
-                work()
-            except Exception:
-                log.exception("%s failed and is tried again", getattr(work, "__qualname__", work))
-
+    def _repeat(self, work: Callable[[], object], wait_s: float) -> None:
         def loop() -> None:
-            if at_once:
-                step()
             while not self._stopping.wait(wait_s):
-                step()
+                _try(work)
 
+        if wait_s > 0:
+            self._start(loop)
+
+    def _start(self, loop: Callable[[], None]) -> None:
         thread = threading.Thread(target=loop, daemon=True)
         thread.start()
         self._threads.append(thread)
+
+
+def _try(work: Callable[[], object]) -> bool:
+    """Whether it was done: whatever goes wrong once must not end the watch over all models."""
+    try:
+        work()
+    except Exception:
+        log.exception("%s failed and is tried again", getattr(work, "__qualname__", work))
+        return False
+    return True
 
 
 def _grpc_server(options: Options) -> grpc.Server:

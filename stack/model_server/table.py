@@ -38,6 +38,7 @@ class ModelTable:
         self._complaint = ""
         self._writing = threading.Lock()
         self._advancing = threading.Lock()
+        self._news = threading.Event()  # something may be due that was not when `advance` began
 
     def configure(self, models: Iterable[ModelConfig]) -> frozenset[str]:
         """Label and serve these models; the names that are new. FAILED_PRECONDITION, no change, when a label may not be."""
@@ -66,6 +67,7 @@ class ModelTable:
             self._served = frozenset(config.name for config in models)
             for name in set(known) - self._served:
                 known[name].aspire({})
+            self._tell()
             return self._served - before
 
     def poll(self) -> None:
@@ -93,10 +95,21 @@ class ModelTable:
             self._complain(complaint)
             for name, on_disk in seen.items():
                 self._aspire(self._models[name], on_disk)
+            self._tell()
+
+    def rest(self, least_s: float) -> None:
+        """Sleep after `advance` until it has something to do again, or `wake`; what time alone makes due takes `least_s`."""
+        rest_s = self._rest_s()
+        self._news.wait(None if rest_s is None else max(rest_s, least_s))
+
+    def wake(self) -> None:
+        """End `rest`, or the next one where none is under way."""
+        self._news.set()
 
     def advance(self) -> None:
         """Do every load and unload that is due, each load once; look-ups and configuring go on meanwhile."""
         with self._advancing:
+            self._news.clear()  # first: what is wanted from here on is news
             tried: set[int] = set()
             for name in sorted(self._models):
                 while self._step(self._models[name], tried):
@@ -180,6 +193,16 @@ class ModelTable:
                     f"Request to assign label to version {number} of model {config.name}, which is not currently "
                     "available for inference"
                 )
+
+    def _rest_s(self) -> float | None:
+        now = time.monotonic()
+        rests = [model.rest_s(now=now) for model in self._models.values()]
+        return min((one for one in rests if one is not None), default=None)
+
+    def _tell(self) -> None:
+        """Versions are wanted, or no longer."""
+        if self._rest_s() is not None:
+            self._news.set()
 
     def _aspire(self, model: Model, on_disk: dict[int, Path]) -> None:
         policy = model.config.policy

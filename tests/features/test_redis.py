@@ -228,6 +228,26 @@ def test_announcements_that_were_set_back_are_not_followed(server: Server, store
     assert found is not None and found.items == {"kept", "new"}
 
 
+def test_the_last_announcement_and_those_since_a_cursor_come_in_one_round_trip(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.announce(items=["film"])
+    cursor, asked, ask = store.cursor(), list[int](), store._wire.ask
+    monkeypatch.setattr(store._wire, "ask", lambda commands: (asked.append(1), ask(commands))[1])
+    assert store.changed(cursor) == Changed(cursor, frozenset(), frozenset())
+    assert len(asked) == 1
+
+
+def test_a_trending_list_that_is_asked_for_again_is_the_askers_own_and_as_it_is_now(store: RedisStore) -> None:
+    store.set_trending("home:ALL", {"a": 2.0, "b": 1.0})
+    first = store.trending("home:ALL", 5)
+    first.clear()
+    assert store.trending("home:ALL", 5) == [("a", 2.0), ("b", 1.0)]
+    assert store.trending("home:ALL", 1) == [("a", 2.0)]
+    store.set_trending("home:ALL", {"a": 3.0, "b": 1.0})
+    assert store.trending("home:ALL", 5) == [("a", 3.0), ("b", 1.0)]
+
+
 def test_a_viewer_whose_id_holds_a_bar_has_her_own_pairs_and_they_go_with_her(store: RedisStore) -> None:
     viewers = ("u42", "u42|x", "auth0|u42")
     for user in viewers:

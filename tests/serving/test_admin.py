@@ -1,5 +1,6 @@
 """The administration: what it does, whom it answers, where it listens."""
 
+import asyncio
 import socket
 from collections.abc import Mapping
 from typing import Any
@@ -184,6 +185,35 @@ def test_it_answers_on_a_port_of_its_own(proxy: Proxy) -> None:
         assert answer.json()["stable"]["release"] == "demo-1"
     finally:
         server.stop()
+
+
+def test_it_sleeps_between_requests_ends_when_told_and_dates_its_answers(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def looks(*_: object) -> bool:
+        raise AssertionError("it looks whether to end")
+
+    monkeypatch.setattr("uvicorn.Server.on_tick", looks)
+    server = served(proxy, 0, [])
+    server.start()
+    dates = []
+    for second in (1_800_000_000.7, 1_800_000_000.9, 1_800_000_001.0):
+        monkeypatch.setattr("serving.processes.time.time", lambda second=second: second)
+        dates.append(httpx.get(f"http://127.0.0.1:{server.port}/admin/versions", timeout=20).headers["date"])
+    server.stop()
+    assert not server._thread.is_alive()
+    server.stop()  # once more, to no harm
+    assert dates == ["Fri, 15 Jan 2027 08:00:00 GMT", "Fri, 15 Jan 2027 08:00:00 GMT", "Fri, 15 Jan 2027 08:00:01 GMT"]
+
+
+def test_an_end_before_its_thread_has_begun_is_not_lost(proxy: Proxy) -> None:
+    server = served(proxy, 0, [])
+    assert server._server is not None
+    server._server.end()
+    asyncio.run(asyncio.wait_for(server._server.main_loop(), 20.0))  # as where it comes after uvicorn's own look
+    server.start()
+    server._thread.join(20.0)
+    assert not server._thread.is_alive()
 
 
 def test_a_port_that_is_taken_costs_the_administration_and_not_the_feed(proxy: Proxy) -> None:

@@ -1,7 +1,9 @@
 """The catalogue kept in process: equal to the store at every time, and brought up to date by what is announced."""
 
 import threading
+from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,9 +12,10 @@ from events import schema as s
 from events.clock import utc
 from features.definitions import Entity
 from features.errors import StoreUnavailable
-from features.state import values
+from features.state import EntityState, values
 from features.store import MemoryStore
-from serving.catalogue import Catalogue, CatalogueView
+from serving.catalogue import Catalogue
+from serving.catalogue_view import CatalogueView
 from serving.held import HeldState, Warm
 from tests.serving.small_world import NOW, SmallWorld, ask
 
@@ -117,6 +120,13 @@ def test_a_room_that_is_listed_before_its_record_is_there_is_asked_for_until_it_
     assert 0 not in catalogue.view.live
 
 
+@pytest.fixture
+def every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is looked at once a second is looked at in every refresh."""
+    monkeypatch.setattr("serving.catalogue.SELDOM_S", 0.0)
+
+
+@pytest.mark.usefixtures("every_time")
 def test_rooms_let_go_of_while_they_are_still_listed_are_read_again(world: SmallWorld) -> None:
     catalogue = Catalogue(world.store)
     catalogue.refresh(NOW)
@@ -127,6 +137,7 @@ def test_rooms_let_go_of_while_they_are_still_listed_are_read_again(world: Small
     assert 0 not in catalogue.view.live and len(catalogue.view.live) == 3
 
 
+@pytest.mark.usefixtures("every_time")
 def test_a_room_that_comes_back_after_a_refresh_that_failed_is_asked_for_again(
     world: SmallWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +167,7 @@ def test_hidden_media_leaves_memory_and_comes_back_when_it_is_published_again(wo
     assert {"m7"} <= view.items.keys() & view.table.row_of.keys() & set(catalogue.view.newest)
 
 
+@pytest.mark.usefixtures("every_time")
 def test_a_room_leaves_memory_when_it_closes_or_ten_minutes_after_its_last_lease(world: SmallWorld) -> None:
     catalogue, view = view_of(world)
     world.tell(s.RoomClosed(event_id="z", event_at=utc(NOW + 1), streamer_id="h0", room_id="r0"))
@@ -226,6 +238,56 @@ def test_a_surface_without_a_trending_list_has_the_home_pages(world: SmallWorld)
     assert (table.id_of[trend.rows[0]], trend.scores[0]) == ("m0", 100.0)
     assert trend.of(table.rows(["m3", "m29"])).tolist() == [97.0, pytest.approx(float("nan"), nan_ok=True)]
     assert len(catalogue.view.trending_for(s.Surface.HOME, s.ContentType.AUDIO).rows) == 0
+
+
+def test_what_trends_is_taken_over_while_the_lists_and_the_items_are_as_they_were(
+    world: SmallWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.store.set_trending("home:ALL", {"m3": 2.0, "late": 1.0})
+    catalogue, before = view_of(world)
+    world.publish("late", creator="c1")
+    catalogue.refresh(NOW)
+    assert catalogue.view.trending is before.trending  # it is not a second since it was read
+    monkeypatch.setattr("serving.catalogue.SELDOM_S", 0.0)
+    catalogue.refresh(NOW)
+    found = catalogue.view.trending
+    assert found["home:ALL"].rows.tolist() == catalogue.view.table.rows(["m3", "late"]).tolist()
+    catalogue.refresh(NOW)
+    assert catalogue.view.trending is found
+    world.store.set_trending("home:ALL", {"m3": 2.0})
+    catalogue.refresh(NOW)
+    assert len(catalogue.view.trending["home:ALL"].rows) == 1
+
+
+def test_which_rooms_hosts_have_is_taken_over_while_the_rooms_are_as_they_were(world: SmallWorld) -> None:
+    catalogue, view = view_of(world)
+
+    def rooms_of(host: str) -> list[int]:
+        return catalogue.view.rooms_of(np.array([view.table.creator_row[host]], np.intp)).tolist()
+
+    assert rooms_of("h1") == view.table.rows(["r1"]).tolist()
+    before = catalogue.view
+    catalogue.refresh(NOW)
+    assert catalogue.view is not before and catalogue.view._by_host is before._by_host
+    world.open_room("r9", host="h9")
+    catalogue.refresh(NOW)
+    assert rooms_of("h9") == view.table.rows(["r9"]).tolist()
+
+
+def test_words_that_were_read_are_remembered_while_nothing_is_announced(
+    world: SmallWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue, _ = view_of(world)
+    read = world.store.read
+
+    def looks(entity: Entity, ids: Sequence[str]) -> list[EntityState]:
+        catalogue.refresh(NOW)
+        return read(entity, ids)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "read", looks)
+        catalogue.words._read(["gone"])
+    assert "gone" in catalogue.words._found
 
 
 def test_requests_go_on_while_items_come_and_go(world: SmallWorld) -> None:

@@ -216,14 +216,72 @@ def test_a_file_that_cannot_be_opened_is_said_and_counted_and_no_thread_dies_of_
     log.close()
 
 
+def asleep(log: ImpressionLog) -> bool:
+    return not log._woken.is_set()
+
+
+@pytest.fixture
+def soon_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread sleeps as soon as there is nothing to do."""
+    monkeypatch.setattr("serving.impressions.QUIET_LOOKS", 1)
+    monkeypatch.setattr("serving.impressions.SPOOL_LOOK_S", 1_000.0)
+
+
+@pytest.mark.usefixtures("soon_quiet")
+def test_with_nothing_to_do_the_thread_sleeps_without_a_round_until_something_is_put_or_it_is_closed(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, rounds = log_to(broker, tmp_path, config=ImpressionConfig(linger_s=0.01)), list[int]()
+    submit = log._sender.submit
+    monkeypatch.setattr(log._sender, "submit", lambda work: (rounds.append(1), submit(work))[1])
+    log.start()
+    wait_until(lambda: asleep(log))
+    assert rounds == []
+    log.put([impression(1)])
+    wait_until(lambda: broker.ids() == ["q:1"])
+    wait_until(lambda: asleep(log))
+    assert len(rounds) == 1
+    log.close()
+    assert not log._thread.is_alive()
+
+
+@pytest.mark.usefixtures("soon_quiet")
+def test_the_thread_does_not_sleep_while_the_log_is_down(broker: Broker, tmp_path: Path) -> None:
+    log = log_to(broker, tmp_path, config=ImpressionConfig(linger_s=0.01, retry_s=0.0))
+    log.start()
+    broker.down = True
+    log.put([impression(1)])
+    wait_until(lambda: log.trouble == "the broker does not answer")
+    broker.down = False
+    wait_until(lambda: broker.ids() == ["q:1"])
+    wait_until(lambda: asleep(log))
+    assert log.trouble == ""
+    assert "livefeed_spool_bytes 0.0" in log._metrics.text().decode()
+    log.close()
+
+
+@pytest.mark.usefixtures("soon_quiet")
+def test_what_another_process_left_in_the_file_is_sent_by_one_that_has_nothing_to_do(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.impressions.SPOOL_LOOK_S", 0.01)
+    log = log_to(broker, tmp_path, config=ImpressionConfig(linger_s=0.01))
+    log.start()
+    wait_until(lambda: asleep(log))
+    Spool(tmp_path / "spool" / "i.jsonl", topic=IMPRESSIONS, max_bytes=1 << 20).append([impression(1)])
+    wait_until(lambda: broker.ids() == ["q:1"])
+    log.close()
+
+
 def test_the_thread_outlives_a_step_that_fails(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = log_to(broker, tmp_path, config=ImpressionConfig(linger_s=0.01, retry_s=0.0))
     with monkeypatch.context() as patch:
         patch.setattr(log, "_patience_left", lambda: 1 / 0)
+        log.put([impression(0)])
         log.start()
         wait_until(lambda: log.trouble == "impressions cannot be sent: ZeroDivisionError('division by zero')")
     log.put([impression(1)])
-    wait_until(lambda: broker.ids() == ["q:1"])
+    wait_until(lambda: broker.ids() == ["q:0", "q:1"])
     log.close()
     assert log.trouble == ""
 

@@ -18,7 +18,7 @@ from features.store import MemoryStore, OfViewer
 from serving.attempt import Attempt, FeedConfig, FeedParts
 from serving.bootstrap import BootstrapConfig
 from serving.candidates import Quotas
-from serving.catalogue import FRESH_S
+from serving.catalogue_view import FRESH_S
 from serving.errors import UnknownItem
 from serving.feed import Feed, FeedRequest, Session
 from serving.pipeline import compose, recommend, shed, show

@@ -11,7 +11,7 @@ from features.packing import ITEM_IDS, PACKING, Columns, Packing, packing_of
 from features.user_tower import USER_TOWER
 from registry.manifest import ENCODER, INDEX, MANIFEST, point_live
 from serving import release_store
-from serving.catalogue import CatalogueView
+from serving.catalogue_view import CatalogueView
 from serving.errors import ReleaseRefused
 from serving.release_store import ReleaseStore, load_release
 from serving.retrieval import Embedder, Retrieval
@@ -57,6 +57,7 @@ def test_a_canary_is_loaded_beside_the_stable_release_and_one_that_is_broken_har
         "encoder",
         "unknown",
         "packing",
+        "misfit",
         "kinds",
         "formula",
         "ids",
@@ -106,6 +107,10 @@ def spoil(folder: Path, what: str) -> None:
     elif what == "packing":
         packing = packing_of(DEFAULT_CONFIG)
         ids = {**packing.arrays[ITEM_IDS], "colour": Columns(90, 91, word=True)}
+        Packing({**packing.arrays, ITEM_IDS: ids}).save(folder / PACKING)
+    elif what == "misfit":  # a list in fewer columns than it has
+        packing = packing_of(DEFAULT_CONFIG)
+        ids = {name: at._replace(end=at.end - (not at.word)) for name, at in packing.arrays[ITEM_IDS].items()}
         Packing({**packing.arrays, ITEM_IDS: ids}).save(folder / PACKING)
     elif what == "tower":
         packing_of(DEFAULT_CONFIG).save(folder / PACKING)

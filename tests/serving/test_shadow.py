@@ -19,7 +19,7 @@ from registry.experiment import ArmShare, Experiment, Experiments, State
 from registry.manifest import point_live, read_manifest, write_manifest
 from serving.arrange import ArrangeConfig, Page, Ranked, arrange, choice_at
 from serving.attempt import FeedConfig
-from serving.catalogue import FRESH_S
+from serving.catalogue_view import FRESH_S
 from serving.errors import ModelUnavailable
 from serving.feed import Feed
 from serving.models import Matrix, MemoryModels, Tensors

@@ -17,8 +17,8 @@ from serving.catalogue import Catalogue
 from serving.codes import Codes
 from serving.errors import ReleaseRefused
 from serving.hydration import Hydration
-from serving.item_columns import TAGS
-from serving.sides import Pool, logged, raw_numbers, shared_part
+from serving.item_rows import TAGS
+from serving.sides import Pool, logged, raw_numbers, shared_part, told
 from tests.serving.small_world import CATEGORIES, NOW, SmallWorld
 
 LANGUAGES = ("en", "de", "ja")
@@ -89,9 +89,9 @@ def test_arrays_say_of_every_item_what_the_snapshot_says(
 
     known = read_known(world.store, viewer, ids, now=now)
     wanted = [snapshot(viewer, one, k, now=now, surface=s.Surface.PLAYBACK) for one, k in zip(ids, known, strict=True)]
-    shared = shared_part(who, s.Surface.PLAYBACK)
+    shared, numbers = shared_part(who, s.Surface.PLAYBACK), told(raw)
     for place, one in enumerate(ids):
-        said = logged(who, view.items[one], raw[place], shared)
+        said = logged(view.items[one], numbers[place], shared)
         assert said.keys() == wanted[place].keys()
         for name, value in wanted[place].items():
             assert said[name] == (pytest.approx(value, rel=1e-6) if isinstance(value, float) else value), (one, name)

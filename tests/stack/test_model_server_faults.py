@@ -109,7 +109,29 @@ def test_what_goes_wrong_once_does_not_end_the_watch(tmp_path: Path, caplog: pyt
         if len(calls) == 1:
             raise RuntimeError("once")
 
-    server._repeat(work, 0.01, at_once=True)
+    server._repeat(work, 0.01)
     assert wait_for(lambda: len(calls) > 2)
     server.stop()
+    assert "once" in caplog.text
+
+
+def test_loading_that_goes_wrong_once_goes_on_though_nothing_else_happens(
+    base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Server(Options(port=0, models=(line(base),), file_system_poll_wait_s=0))
+    advance, calls = server._table.advance, list[int]()
+
+    def fails_once() -> None:
+        calls.append(1)
+        advance()
+        if len(calls) == 1:
+            server._table._news.clear()
+            raise RuntimeError("once")
+
+    server._table.advance = fails_once  # type: ignore[method-assign]
+    try:
+        server.start()
+        assert wait_for(lambda: len(calls) > 1)
+    finally:
+        server.stop()
     assert "once" in caplog.text

@@ -9,7 +9,9 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from stack.model_server.config import read
 from stack.model_server.lifecycle import State
+from stack.model_server.protos import read_file
 from stack.model_server.reload import ConfigFile, Configuration, wait_until_available
 from stack.model_server.table import ModelTable
 from tests.stack.test_model_table import Bench, answering, refusal
@@ -317,6 +319,56 @@ def test_a_file_that_stays_as_it_is_looks_at_the_disk_once_and_repeats_no_warnin
     table.look = lambda: looked.append(True)  # type: ignore[method-assign]
     file.poll()
     assert looked == []
+
+
+def test_a_file_is_parsed_when_it_changes_and_a_complaint_comes_back_with_what_is_wrong(
+    bench: Bench,
+    configuration: Configuration,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path, parsed = tmp_path / "models.config", list[str]()
+    monkeypatch.setattr(
+        "stack.model_server.reload.read", lambda text, file: (parsed.append(text), read(text, file=file))[1]
+    )
+    config(path, row(bench))
+    file = ConfigFile(path, configuration)
+    file.apply()
+    for _ in range(3):
+        file.poll()
+    assert len(parsed) == 1
+    good = path.read_text()
+    for text in ("nonsense {", good, "nonsense {", good):
+        path.write_text(text)
+        file.poll()
+        file.poll()
+    assert parsed[1:] == ["nonsense {", "nonsense {"]
+    assert sum("PollFilesystemAndReloadConfig failed" in record.message for record in caplog.records) == 2
+
+
+def test_a_file_is_read_again_when_it_may_have_changed(
+    bench: Bench, configuration: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, reads = tmp_path / "models.config", list[Path]()
+    monkeypatch.setattr("stack.model_server.reload.read_file", lambda path: (reads.append(path), read_file(path))[1])
+    config(path, row(bench))
+    file = ConfigFile(path, configuration)
+    file.apply()
+    file.poll()
+    assert len(reads) == 2  # written just now: it may change again and have the same times
+    monkeypatch.setattr("stack.model_server.reload.SETTLED_NS", -(10**18))
+    for _ in range(3):
+        file.poll()
+    assert len(reads) == 3
+    config(tmp_path / "draft", row(bench, name="n"))
+    (tmp_path / "draft").replace(path)
+    file.poll()
+    assert (len(reads), configuration._table.names()) == (4, {"n"})
+    path.unlink()
+    file.poll()
+    file.poll()
+    assert (len(reads), file._complaint != "") == (6, True)
 
 
 def test_a_label_of_a_version_to_come_is_tried_again_at_every_poll(
