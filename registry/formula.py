@@ -78,11 +78,15 @@ class Formula:
         missing = [term.objective for term in self.terms if term.objective not in names]
         if missing:
             raise BadFormula(f"objective {missing[0]!r} of the formula is not among the scores {', '.join(names)}")
+        columns = [names.index(term.objective) for term in self.terms]
         out = np.full(len(probabilities), 0.0 if self.kind == "sum" else 1.0)
         with np.errstate(invalid="ignore"):
-            for term in self.terms:
-                part = _part(self.kind, term, probabilities[:, names.index(term.objective)].astype(np.float64))
-                out = out + part if self.kind == "sum" else out * part
+            if self.kind == "sum" and all(term.power == 1.0 for term in self.terms):
+                out = probabilities[:, columns].astype(np.float64) @ np.array([term.number for term in self.terms])
+            else:
+                for column, term in zip(columns, self.terms, strict=True):
+                    part = _part(self.kind, term, probabilities[:, column].astype(np.float64))
+                    out = out + part if self.kind == "sum" else out * part
         if not np.isfinite(out).all():
             row = int(np.flatnonzero(~np.isfinite(out))[0])
             raise BadScores(

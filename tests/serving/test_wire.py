@@ -57,6 +57,39 @@ def typed_fields(array: np.ndarray):
     return proto
 
 
+def answer_of(array: np.ndarray, *, name: str = "scores", version: int = 3) -> bytes:
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2
+
+    answer = predict_pb2.PredictResponse()
+    answer.model_spec.name, answer.model_spec.version.value = "ranker", version
+    answer.outputs[name].CopyFrom(tf.make_tensor_proto(array))
+    return answer.SerializeToString()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int64, np.bool_])
+def test_the_next_answer_of_a_form_is_read_as_the_first_and_another_form_as_itself(kind: type) -> None:
+    first, second = ((np.arange(12).reshape(4, 3) % n).astype(kind) for n in (5, 2))
+    asked = [
+        (first, {}), (second, {}), (first.T, {}), (second, {"version": 4}), (first, {"name": "scared"}), (second, {}),
+        (second.reshape(2, 6), {}), (second.ravel(), {"name": "scores1"}), (first, {}),
+    ]  # fmt: skip
+    for array, how in asked:
+        ((name, got),) = wire.predict_response(answer_of(np.ascontiguousarray(array), **how)).items()
+        assert name == how.get("name", "scores")
+        assert (got.dtype, got.shape) == (array.dtype, array.shape)
+        np.testing.assert_array_equal(got, array)
+
+
+def test_forms_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "MOST_FORMS", 3)
+    wire._forms.clear()
+    for rows in range(1, 9):
+        array = np.full((rows, 2), rows, np.float32)
+        np.testing.assert_array_equal(wire.predict_response(answer_of(array))["scores"], array)
+        assert 0 < len(wire._forms) <= 3
+
+
 def test_a_repeated_last_value_may_be_left_out() -> None:
     import tensorflow as tf
 
