@@ -46,3 +46,32 @@ def test_a_second_shutdown_does_nothing() -> None:
     pool = Pool(1)
     pool.shutdown(wait=False)
     pool.shutdown()
+
+
+def test_the_thread_that_was_free_last_goes_first_and_what_finds_none_free_waits_in_order() -> None:
+    pool, order, names, held = Pool(3), list[int](), list[str](), threading.Event()
+    for _ in range(20):
+        ended = threading.Event()
+        pool.submit(lambda: names.append(threading.current_thread().name)).add_done_callback(lambda _: ended.set())  # noqa: B023
+        assert ended.wait(TIMEOUT_S)
+        while len(pool._free) < 3:
+            threading.Event().wait(0.001)
+    assert len(set(names)) == 1
+    for _ in range(3):
+        pool.submit(held.wait, TIMEOUT_S)
+    for number in range(5):
+        pool.submit(order.append, number)
+    assert order == []
+    held.set()
+    pool.shutdown()
+    assert sorted(order) == [0, 1, 2, 3, 4]
+
+
+def test_the_calls_that_wait_are_run_in_their_order_before_the_end() -> None:
+    pool, order, held = Pool(1), list[int](), threading.Event()
+    pool.submit(held.wait, TIMEOUT_S)
+    for number in range(50):
+        pool.submit(order.append, number)
+    threading.Timer(0.05, held.set).start()
+    pool.shutdown()
+    assert order == list(range(50))
