@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from serving.layout import UNKNOWN, Codes, Floats, Rows, in_order, lay_out
 
-__all__ = ["UNKNOWN", "ArrangeConfig", "Page", "Ranked", "Shown", "arrange", "choice_at"]
+__all__ = ["UNKNOWN", "ArrangeConfig", "Page", "Ranked", "Rows", "Shown", "arrange", "choice_at"]
 Flags = npt.NDArray[np.bool_]
 VIDEO, AUDIO, LIVE = 0, 1, 2  # codes of `Ranked.kind`
 NO_PREFERENCE = -1
