@@ -117,7 +117,7 @@ class CatalogueView:
         found: dict[str, Mapping[str, Any]] = {}
         for key, kind, category, own, tags in zip(at, *(column.tolist() for column in columns), strict=True):
             if kind != GONE and own <= TAGS:
-                said = [words[number] for number in tags[:own]]
+                said = [words[number] for number in tags[:own] if number]  # 0: being written just now
                 found[key] = {"category": words[category], "content_type": KINDS[kind], "tags": said}
         for key in keys if len(found) < len(keys) else ():
             if key not in found:

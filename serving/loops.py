@@ -2,7 +2,7 @@
 
 Rows are numbers of the item table. An array may be shorter than a row number that was just given away: such a row holds
 nothing. Sets of a few hundred numbers are places of keys under a hash (open addressing, at most half full).
-All of it stands in one module: what is kept of compiled code is made anew when the function's own file changes, not when
+All of it stands in one module: what is kept of compiled code is made anew when a function's own module changes, not when
 another one does that it calls.
 """
 
@@ -34,7 +34,7 @@ def slots_for(most: int) -> Rows:
 @helper
 def added(slots: Rows, keys: Rows, place: int) -> bool:
     """Put the key of a place into the set; False where it was there already."""
-    last, key = len(slots) - 1, keys[place]
+    last, key = len(slots) - 1, np.int64(keys[place])
     slot = (key * _SPREAD >> 7) & last
     while slots[slot] != NOWHERE:
         if keys[slots[slot]] == key:
@@ -57,7 +57,7 @@ def slots_of(keys: Rows) -> Rows:
 def place_of(slots: Rows, keys: Rows, key: int) -> int:
     """The first place of a key; NOWHERE where it is not in the set."""
     last = len(slots) - 1
-    slot = (key * _SPREAD >> 7) & last
+    slot = (np.int64(key) * _SPREAD >> 7) & last
     while slots[slot] != NOWHERE:
         place: int = slots[slot]
         if keys[place] == key:

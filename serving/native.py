@@ -8,16 +8,25 @@ numbers they are given with the arrays they read from.
     @native("float64(float64[::1])")
     def total(values): ...
 
-Compiled when the module is imported, kept beside it (or in the user's cache folder, or not at all where neither can be
-written), so that the first process after a change waits some seconds and no request ever does.
+Compiled when the module is imported and kept in a folder named by a hash of the module and of this one: beside them, else in
+the user's cache, or where NUMBA_CACHE_DIR says. So the first process after a change waits some seconds, and no request ever
+does. Where nothing can be kept every process compiles for itself. Helpers stand in the module of their callers.
 """
 
-from collections.abc import Callable
+import fcntl
+import hashlib
+import os
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 
 F = TypeVar("F", bound=Callable[..., Any])
+_UNKEPT = (OSError, EOFError, pickle.UnpicklingError, RuntimeError)  # a full disk, half a file, no folder
 
 
 def native(*signatures: str) -> Callable[[F], F]:
@@ -30,15 +39,43 @@ def native(*signatures: str) -> Callable[[F], F]:
 
 
 def helper(function: F) -> F:
-    """A function that natives call; compiled into each of them."""
-    return _compiled(function, None)
+    """A function that natives of the same module call; compiled into each of them."""
+    return cast(F, numba.njit(error_model="numpy")(function))
 
 
-def _compiled(function: F, signatures: list[str] | None) -> F:
-    try:
-        made: Any = numba.njit(signatures, cache=True)(function)
-    except RuntimeError as error:
-        if "no locator" not in str(error):
-            raise
-        made = numba.njit(signatures)(function)
-    return cast(F, made)
+def _compiled(function: F, signatures: list[str]) -> F:
+    for folder in _folders(function):
+        for _ in range(2):  # what is kept may be broken: once more without it
+            try:
+                with _kept_in(folder):
+                    return cast(F, numba.njit(signatures, error_model="numpy", cache=True)(function))
+            except _UNKEPT:
+                shutil.rmtree(folder, ignore_errors=True)
+    return cast(F, numba.njit(signatures, error_model="numpy")(function))
+
+
+def _folders(function: Callable[..., Any]) -> Iterator[Path]:
+    """Where a function's code may be kept, best first."""
+    source = Path(function.__code__.co_filename)
+    text = source.read_bytes() + Path(__file__).read_bytes()
+    name = f"native-{source.stem}-{hashlib.sha256(text).hexdigest()[:16]}"
+    said = os.environ.get("NUMBA_CACHE_DIR")
+    if said:
+        yield Path(said) / name
+        return
+    yield source.parent / "__pycache__" / name
+    yield Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "livefeed" / name
+
+
+@contextmanager
+def _kept_in(folder: Path) -> Iterator[None]:
+    """Let numba read and write there, one process at a time: it writes an index before what that names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    before = numba.config.CACHE_DIR
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        numba.config.CACHE_DIR = str(folder)
+        try:
+            yield
+        finally:
+            numba.config.CACHE_DIR = before

@@ -55,7 +55,8 @@ def log_json() -> None:
 class SleepingServer(uvicorn.Server):
     """uvicorn's server, woken by requests and by its end alone; uvicorn's own looks ten times a second whether to end.
 
-    Each look costs 0.2 ms where caches are cold. What else it does there, bounds on requests and notices, is not done.
+    Each look costs 0.2 ms where caches are cold. What else it does there, bounds on requests and notices, is not done,
+    and of the headers it may be told to give an answer it gives the date alone.
     """
 
     def __init__(self, config: uvicorn.Config) -> None:

@@ -1,15 +1,18 @@
 """The compiled loops against plain ones: a page laid out place by place with counters, and readings one number at a time."""
 
 import math
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
-import numba
 import numpy as np
 import pytest
 
 from serving.layout import UNKNOWN, in_order, lay_out
-from serving.native import native
+from serving.native import _folders, native
 from serving.readings import GAP, LINEAR, LOG, floored, scaled
 
 
@@ -105,13 +108,56 @@ def test_compiled_code_takes_the_arrays_it_is_declared_for_and_no_others() -> No
         in_order(np.ones(3, np.float32), np.arange(3), np.arange(3), 3)
 
 
+def twice(number: float) -> float:
+    return 2.0 * number
+
+
 def test_where_no_folder_can_be_written_it_is_compiled_for_this_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def twice(number: float) -> float:
-        return 2.0 * number
-
-    nowhere = tmp_path / "file"
-    nowhere.touch()
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(nowhere / "cache"))
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file" / "cache"))
     assert native("float64(float64)")(twice)(2.5) == 5.0
+
+
+def test_what_is_kept_is_used_again_and_half_a_file_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    for hits in (0, 1):
+        made: Any = native("float64(float64)")(twice)
+        assert made(2.5) == 5.0
+        assert sum(made.stats.cache_hits.values()) == hits
+    for index in tmp_path.rglob("*.nbi"):
+        index.write_bytes(b"")
+    made = native("float64(float64)")(twice)
+    assert made(2.5) == 5.0
+    assert sum(made.stats.cache_hits.values()) == 0
+    assert all(index.stat().st_size for index in tmp_path.rglob("*.nbi"))
+
+
+def test_other_source_is_kept_elsewhere(tmp_path: Path) -> None:
+    found = []
+    for number, body in enumerate(("return 2.0 * x", "return 3.0 * x")):
+        path = tmp_path / "module.py"
+        path.write_text(f"def f(x):\n    {body}\n")
+        space: dict[str, Any] = {}
+        exec(compile(path.read_text(), str(path), "exec"), space)
+        found.append(next(iter(_folders(space["f"]))))
+        assert len(set(found)) == number + 1
+
+
+def test_a_scale_of_nothing_is_as_in_numpy() -> None:
+    raw, one = np.array([[3.0], [0.0], [-2.0]]), np.zeros(1, np.int64)
+    found = scaled(raw, np.zeros((3, 0)), one, one, one, np.zeros(1), np.zeros(1), one, 8.0)
+    assert found.ravel().tolist() == [8.0, 0.0, -8.0]
+
+
+def test_loops_are_right_without_a_compiler(tmp_path: Path) -> None:
+    script = (
+        "import numpy as np\nfrom serving.loops import admitted, present\n"
+        "few, many = np.array([5, 9]), np.array([9, 4], np.int32)\n"
+        "assert present(few, many).tolist() == [False, True]\n"
+    )
+    env = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    subprocess.run([sys.executable, "-c", script], check=True, env=env, timeout=120)
