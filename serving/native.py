@@ -71,11 +71,12 @@ def _folders(function: Callable[..., Any]) -> Iterator[Path]:
 def _kept_in(folder: Path) -> Iterator[None]:
     """Let numba read and write there, one process at a time: it writes an index before what that names."""
     folder.mkdir(parents=True, exist_ok=True)
-    before = numba.config.CACHE_DIR
+    config: Any = numba.config
+    before = config.CACHE_DIR
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        numba.config.CACHE_DIR = str(folder)
+        config.CACHE_DIR = str(folder)
         try:
             yield
         finally:
-            numba.config.CACHE_DIR = before
+            config.CACHE_DIR = before
