@@ -96,9 +96,7 @@ class _Numbers:
         whole = np.ascontiguousarray(raw)
         logs = floored(whole, self.logs)
         np.log1p(logs, out=logs)
-        return scaled(
-            whole, logs, self.columns, self.hows, self.log_at, self.mean, self.scale, self.asked, BOUND
-        )  # fmt: skip
+        return scaled(whole, logs, self.columns, self.hows, self.log_at, self.mean, self.scale, self.asked, BOUND)
 
 
 class Codes:

@@ -9,6 +9,7 @@ another one does that it calls.
 import numpy as np
 import numpy.typing as npt
 
+from features.definitions import HOUR
 from serving.native import helper, native
 
 Matrix = npt.NDArray[np.float64]
@@ -216,14 +217,14 @@ def met(
         out[at, first + 3] = place_of(followed, follows, maker) != NOWHERE
         pair = place_of(pairs, paired, maker)
         out[at, first + 4] = starts[pair] if pair != NOWHERE else 0.0
-        ago = min(max(now - last[pair], 0.0), most_gap_s) / 3600.0 if pair != NOWHERE else -1.0
-        out[at, first + 5] = -1.0 if np.isnan(ago) or (pair != NOWHERE and np.isnan(last[pair])) else ago
+        since = last[pair] if pair != NOWHERE else np.nan
+        out[at, first + 5] = -1.0 if np.isnan(since) else min(max(now - since, 0.0), most_gap_s) / HOUR
         if kinds[at] == live:
             out[at, first + 6] = place_of(hosts, recent_hosts, maker) != NOWHERE
         else:
             out[at, first + 6] = place_of(lately, recent, row) != NOWHERE
         age = published[at]
-        out[at, first + 7] = -1.0 if np.isnan(age) else max(now - age, 0.0) / 3600.0
+        out[at, first + 7] = -1.0 if np.isnan(age) else max(now - age, 0.0) / HOUR
     return many[:count].copy()
 
 

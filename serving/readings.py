@@ -12,11 +12,8 @@ Raw = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
 Codes = npt.NDArray[np.int32]
 Indices = npt.NDArray[np.integer]
-LINEAR, LOG, GAP = (
-    0,
-    1,
-    2,
-)  # how a number is read: as it is, log1p of what is above 0, the same with -1 below 0 or for none
+# How a number is read: as it is, log1p of what is above 0, the same with -1 for what is below 0 or missing.
+LINEAR, LOG, GAP = 0, 1, 2
 
 
 @native("float64[:, ::1](float64[:, ::1], int64[::1])")
