@@ -24,6 +24,7 @@ SWEEP_EVERY_S = 60.0  # event-time seconds between looks for items whose records
 SWEPT_AT_ONCE = 1_000
 _LAST = ("XREVRANGE", k.CHANGES, "+", "-", "COUNT", 1)  # announcement
 _CHANGED = msgspec.msgpack.Decoder(tuple[list[str], list[str]])
+_OF_VIEWER = msgspec.msgpack.Decoder(tuple[list[bytes], list[bytes]])
 
 
 class RedisStore:
@@ -134,10 +135,12 @@ class RedisStore:
     def of_viewer(self, user_id: str) -> OfViewer:
         """A viewer's state and those of her pairs, in one round trip."""
         name, pairs = k.hash_key(Entity.USER, user_id), k.hash_key(Entity.PAIR, pair_id(user_id, ""))
-        flat, held = self._wire.ask([Command(name, ("HGETALL", name)), Command(pairs, ("HGETALL", pairs))])
-        lanes = sorted((k.place_of(field), blob) for field, blob in zip(flat[::2], flat[1::2], strict=True))
-        state = merge(Entity.USER, (k.state_in(blob) for _, blob in lanes))
-        return OfViewer(state, _Pairs(zip(held[::2], held[1::2], strict=True)))
+        answers = self._wire.ask([Command(name, ("HGETALL", name)), Command(pairs, ("HGETALL", pairs))])
+        return _of_viewer(*answers, packed=msgspec.msgpack.encode(answers))
+
+    def viewer_in(self, packed: bytes) -> OfViewer:
+        """What `of_viewer` gave with those bytes, which are the server's answers."""
+        return _of_viewer(*_OF_VIEWER.decode(packed), packed=packed)
 
     def ids(self, entity: Entity) -> list[str]:
         """Every id of an entity that has a record, sorted; items from their lists, others by a scan of all keys."""
@@ -191,8 +194,7 @@ class RedisStore:
         keys = self._vector_keys(item_ids)
         groups = list(self._wire.grouped(keys, SWEPT_AT_ONCE))
         flat, *answers = self._wire.ask([Command(name, ("HGETALL", name)), *map(_mget, groups)])
-        lanes = sorted((k.place_of(field), blob) for field, blob in zip(flat[::2], flat[1::2], strict=True))
-        return merge(Entity.USER, (k.state_in(blob) for _, blob in lanes)), _in_order(keys, groups, answers)
+        return _state_of_viewer(flat), _in_order(keys, groups, answers)
 
     # --- listings ---
 
@@ -325,6 +327,16 @@ def _in_order(
     told = zip((name for names in groups for name in names), (b for row in answers for b in row), strict=True)
     found = dict(told)
     return [found[key] for key in keys]
+
+
+def _state_of_viewer(flat: Sequence[bytes]) -> EntityState:
+    """The merged state in the answer to HGETALL."""
+    lanes = sorted((k.place_of(field), blob) for field, blob in zip(flat[::2], flat[1::2], strict=True))
+    return merge(Entity.USER, (k.state_in(blob) for _, blob in lanes))
+
+
+def _of_viewer(flat: Sequence[bytes], pairs: Sequence[bytes], *, packed: bytes) -> OfViewer:
+    return OfViewer(_state_of_viewer(flat), _Pairs(zip(pairs[::2], pairs[1::2], strict=True)), packed)
 
 
 class _Pairs(Mapping[str, EntityState]):

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from events.log import Place
 from events.schema import Event, MediaPublished, RoomOpened
 from features.definitions import LEASE_S, WORDS, Entity
@@ -45,10 +47,14 @@ class Changed(NamedTuple):
 
 
 class OfViewer(NamedTuple):
-    """A viewer's merged state, and the states of her pairs by creator (merged when asked for)."""
+    """A viewer's merged state, and the states of her pairs by creator (merged when asked for).
+
+    `packed` is all of it in a few kilobytes, for whoever keeps what was read: `EntityReader.viewer_in` reads it back.
+    """
 
     state: EntityState
     pairs: Mapping[str, EntityState]
+    packed: bytes = b""
 
 
 class RecordStore(Protocol):
@@ -88,6 +94,10 @@ class EntityReader(Protocol):
 
     def of_viewer(self, user_id: str) -> "OfViewer":
         """A viewer's state and those of her pairs, in one round trip."""
+        ...
+
+    def viewer_in(self, packed: bytes) -> "OfViewer":
+        """What `of_viewer` of a store of this kind gave with those bytes; asks nobody."""
         ...
 
     def ids(self, entity: Entity) -> list[str]:
@@ -151,6 +161,7 @@ class OnlineStore(RecordStore, EntityReader, Listings, Protocol):
     """All of it."""
 
 
+_OF_VIEWER = msgspec.msgpack.Decoder(tuple[EntityState, dict[str, EntityState]])
 ANNOUNCEMENTS = 10_000  # how many announcements a store remembers
 FORGOTTEN_ROOM_S = 86_400.0  # a room whose lease ended that long before the watermark is listed nowhere
 
@@ -198,7 +209,12 @@ class MemoryStore:
         head = pair_id(user_id, "")
         pairs = [one for kind, one in self.records if kind is Entity.PAIR and one.startswith(head)]
         states = dict(zip((one[len(head) :] for one in pairs), self.read(Entity.PAIR, pairs), strict=True))
-        return OfViewer(self.read(Entity.USER, [user_id])[0], {one: state for one, state in states.items() if state})
+        state, known = self.read(Entity.USER, [user_id])[0], {one: held for one, held in states.items() if held}
+        return OfViewer(state, known, msgspec.msgpack.encode((state, known)))
+
+    def viewer_in(self, packed: bytes) -> OfViewer:
+        """What `of_viewer` gave with those bytes."""
+        return OfViewer(*_OF_VIEWER.decode(packed), packed)
 
     def progress(self) -> dict[Place, int]:
         """Next offset to apply by place."""

@@ -170,9 +170,13 @@ def test_a_viewers_state_and_those_of_her_pairs_are_read_together(store: OnlineS
         }
     )
     read = store.of_viewer("ada")
-    assert read.state == {"plays": {0: 5}}
-    assert dict(read.pairs) == {"jazz club": {"watches": {0: 5}}}
-    assert store.of_viewer("nobody") == ({}, {})
+    for one in (read, store.viewer_in(read.packed)):  # as read, and as whoever kept it reads it again
+        assert one.state == {"plays": {0: 5}}
+        assert dict(one.pairs) == {"jazz club": {"watches": {0: 5}}}
+        assert one.packed == read.packed
+    nobody = store.of_viewer("nobody")
+    assert (nobody.state, dict(nobody.pairs)) == ({}, {})
+    assert dict(store.viewer_in(nobody.packed).pairs) == {}
 
 
 def test_a_trending_list_is_replaced_whole_and_read_best_first_ties_by_id(store: OnlineStore) -> None:
