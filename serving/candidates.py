@@ -84,7 +84,7 @@ def _sources(
 def _met_hosts(query: Query, view: CatalogueView, quotas: Quotas) -> Iterator[tuple[str, Rows, int]]:
     met = query.viewer.met(view)
     yield "followed", view.rooms_of(met.follows), quotas.followed
-    yield "repeat", view.rooms_of(np.fromiter(met.paired, np.intp, len(met.paired))), quotas.repeat
+    yield "repeat", view.rooms_of(met.paired), quotas.repeat
 
 
 def _by_release(
@@ -113,8 +113,9 @@ def _by_release(
 
 
 def _rooms_of_similar_hosts(query: Query, view: CatalogueView, retrieval: Retrieval) -> Rows:
-    lists, known = retrieval.release.neighbours, view.table.creator_row
+    lists = retrieval.release.neighbours
     if not len(view.live) or not lists.hosts.ids:
         return NO_ROWS
-    recent = [one for one in query.viewer.values["recent_positive"][:RECENT] if one in known]
+    recent = query.viewer.values["recent_positive"][:RECENT]
+    recent = [one for one, row in zip(recent, view.table.creators(recent).tolist(), strict=True) if row]
     return view.rooms_of(maker_rows(lists.hosts_like(recent)[0], view)) if recent else NO_ROWS

@@ -55,6 +55,7 @@ class Catalogue:
         self._quick = store  # what a request reads from
         self._items: dict[str, Item] = {}
         self._creators: dict[str, Mapping[str, Any]] = {}
+        self._at: list[Item | None] = []
         rows = ItemRows()
         self._table, self._columns = ItemTable(rows), ItemColumns(rows)
         self._newest, self._warm = Newest(), Warm()
@@ -63,7 +64,7 @@ class Catalogue:
         self._whole = Whole([])
         self._shape = 0
         self._swept = 0  # the minute of the watermark in which rooms were last let go
-        self.view = CatalogueView(self._items, self._creators, self._table, self._columns)
+        self.view = CatalogueView(self._items, self._creators, self._at, self._table, self._columns)
         self._learners: list[Learner] = []
         self._table.new_creator = self._tell_of_creator
         self._listed: frozenset[str] = frozenset()
@@ -100,7 +101,7 @@ class Catalogue:
         # Ids that are the same tuple have the same rows: a new one is made whenever one comes or goes.
         newest_rows = before.newest_rows if newest is before.newest else self._table.rows(newest)
         view = CatalogueView(
-            self._items, self._creators, self._table, self._columns, live=live,
+            self._items, self._creators, self._at, self._table, self._columns, live=live,
             newest_rows=newest_rows, rooms=rooms, newest=newest,
             trending=self._read_trending() if seldom else before.trending, shape=self._shape,
             loaded=before.loaded or not self._whole.left, as_of=now, refreshed=begun,
@@ -184,6 +185,9 @@ class Catalogue:
         row = self._table.put(one, state, creator_id=item.creator_id, now=now)
         if old is None or old.fingerprint != item.fingerprint or item.is_room:
             self._columns.put(row, item)
+        while row >= len(self._at):
+            self._at.append(None)
+        self._at[row] = item
         if old is None:
             for learner in self._learners:
                 learner.item(one, row)
@@ -200,6 +204,7 @@ class Catalogue:
             self._newest.drop(item_id)
             row = self._table.row_of[item_id]
             self._columns.drop(row)
+            self._at[row] = None
             for learner in self._learners:
                 learner.gone(item_id, row)
             self._table.drop(item_id)
@@ -248,12 +253,12 @@ class Catalogue:
         """Tell it no more."""
         self._learners = [one for one in self._learners if one is not learner]
 
-    def still_live(self, rooms: Sequence[Item]) -> dict[str, Item]:
-        """Those rooms with the leases they have now, by id: a room that ended has none that holds."""
-        leases = self._quick.leases([room.item_id for room in rooms])
+    def still_live(self, rooms: Mapping[int, Item]) -> dict[int, Item]:
+        """Those rooms, by row, with the leases they have now: a room that ended has none that holds."""
+        leases = self._quick.leases([room.item_id for room in rooms.values()])
         return {
-            room.item_id: replace(room, heartbeat_at=(lease or 0.0) - LEASE_S)
-            for room, lease in zip(rooms, leases, strict=True)
+            row: replace(room, heartbeat_at=(lease or 0.0) - LEASE_S)
+            for (row, room), lease in zip(rooms.items(), leases, strict=True)
         }
 
     def recheck(self, ids: Sequence[str]) -> dict[str, Item]:

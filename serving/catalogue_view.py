@@ -85,10 +85,11 @@ class Item:
 
 @dataclass(frozen=True)
 class CatalogueView:
-    """What is known as of one refresh; `items`, `creators` and `table` go on changing."""
+    """What is known as of one refresh; `items`, `creators`, `at` and `table` go on changing."""
 
     items: dict[str, Item] = field(default_factory=dict)
     creators: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # words of their last rooms
+    at: list[Item | None] = field(default_factory=list)  # the items by row, as far as it goes
     table: ItemTable = field(default_factory=ItemTable)
     columns: ItemColumns = field(default_factory=ItemColumns)
     live: Rows = field(default_factory=lambda: np.zeros(0, np.intp))  # rows of `rows`
@@ -105,17 +106,21 @@ class CatalogueView:
         """The items there are among `ids`, in order."""
         return (item for one in ids if (item := self.items.get(one)) is not None)
 
+    def items_at(self, rows: Iterable[int]) -> dict[int, Item]:
+        """The items there are at those rows, by row."""
+        at, size = self.at, len(self.at)
+        return {row: item for row in rows if row < size and (item := at[row]) is not None}
+
     def words(self, keys: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         """Words of those item keys that are held: the item's own, or of the host's last room.
 
         They are read from the records: what the request looks at next is then near, which `items` is not.
         """
-        row_of, held, words = self.table.row_of, self.columns.held, self.columns.words.words
-        at = {key: row for key in keys if (row := row_of.get(key)) is not None}
-        rows = np.fromiter(at.values(), np.intp, len(at))
+        held, words = self.columns.held, self.columns.words.words
+        rows = self.table.rows(keys)
         columns = (held.kind[rows], held.category[rows], held.own_tags[rows], held.tags[rows])
         found: dict[str, Mapping[str, Any]] = {}
-        for key, kind, category, own, tags in zip(at, *(column.tolist() for column in columns), strict=True):
+        for key, kind, category, own, tags in zip(keys, *(column.tolist() for column in columns), strict=True):
             if kind != GONE and own <= TAGS:
                 said = [words[number] for number in tags[:own] if number]  # 0: being written just now
                 found[key] = {"category": words[category], "content_type": KINDS[kind], "tags": said}
@@ -151,11 +156,10 @@ class CatalogueView:
             return False
         return time.monotonic() - self.refreshed <= within_s
 
-    def ended(self, rooms: Sequence["Item"], now: float) -> set[str]:
-        """Ids of those rooms that are not live, as far as is known here."""
-        ids = [room.item_id for room in rooms]
-        live = self.columns.live(self.table.rows(ids), now)
-        return {one for one, lives in zip(ids, live.tolist(), strict=True) if not lives}
+    def ended(self, rooms: Sequence[int], now: float) -> set[int]:
+        """Those rows of rooms that are not live, as far as is known here."""
+        live = self.columns.live(np.array(rooms, np.intp), now)
+        return {row for row, lives in zip(rooms, live.tolist(), strict=True) if not lives}
 
     def trending_for(self, surface: Surface, content_type: ContentType | None) -> Trend:
         """The list of that surface and type, the home page's where the surface has none."""

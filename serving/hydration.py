@@ -18,7 +18,7 @@ NOTHING = OfViewer({}, {})
 
 @dataclass(slots=True)
 class Remembered:
-    """What was last read of one viewer: to let go of a thousand objects that no cache holds any more costs a request 0.1 ms."""
+    """What was last read of one viewer: to let go of a thousand objects that are in no cache any more takes 0.1 ms."""
 
     packed: bytes
     as_of: float  # event time of the reading

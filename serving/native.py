@@ -29,11 +29,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 _UNKEPT = (OSError, EOFError, pickle.UnpicklingError, RuntimeError)  # a full disk, half a file, no folder
 
 
-def native(*signatures: str) -> Callable[[F], F]:
-    """Compile a function for arrays of those types; a call with other types is a TypeError."""
+def native(*signatures: str, gil: bool = True) -> Callable[[F], F]:
+    """Compile a function for arrays of those types; a call with other types is a TypeError.
+
+    With `gil` no other thread runs Python meanwhile, so that what it reads and writes is not half written.
+    """
 
     def compiled(function: F) -> F:
-        return _compiled(function, list(signatures))
+        return _compiled(function, list(signatures), gil=gil)
 
     return compiled
 
@@ -43,15 +46,16 @@ def helper(function: F) -> F:
     return cast(F, numba.njit(error_model="numpy")(function))
 
 
-def _compiled(function: F, signatures: list[str]) -> F:
+def _compiled(function: F, signatures: list[str], *, gil: bool) -> F:
+    how: dict[str, Any] = {"error_model": "numpy", "nogil": not gil}
     for folder in _folders(function):
         for _ in range(2):  # what is kept may be broken: once more without it
             try:
                 with _kept_in(folder):
-                    return cast(F, numba.njit(signatures, error_model="numpy", cache=True)(function))
+                    return cast(F, numba.njit(signatures, cache=True, **how)(function))
             except _UNKEPT:
                 shutil.rmtree(folder, ignore_errors=True)
-    return cast(F, numba.njit(signatures, error_model="numpy")(function))
+    return cast(F, numba.njit(signatures, **how)(function))
 
 
 def _folders(function: Callable[..., Any]) -> Iterator[Path]:

@@ -183,8 +183,8 @@ def _rank(pool: Pool, viewer: Viewer, request: FeedRequest, attempt: Attempt) ->
     return None
 
 
-def _arrange(composed: Composed, request: FeedRequest) -> tuple[Laid, dict[str, Item]]:
-    """The page; what the store has meanwhile removed or hidden is left out and the page laid out again."""
+def _arrange(composed: Composed, request: FeedRequest) -> tuple[Laid, dict[int, Item]]:
+    """The page, and its items by row; what the store has meanwhile removed or hidden is left out and it is laid out anew."""
     attempt, rules = composed.attempt, composed.rules
     keep = np.arange(len(composed.pool.rows))
     gone: set[int] = set()
@@ -193,9 +193,8 @@ def _arrange(composed: Composed, request: FeedRequest) -> tuple[Laid, dict[str, 
     while True:
         laid = _lay_out(composed, request, keep, gone)
         draws = laid.draws
-        id_of = attempt.view.table.id_of
-        items = _as_of_now([id_of[draw.row] for draw in draws], attempt, request.now)
-        found = {draw.row for draw in draws if (item := items.get(id_of[draw.row])) is None or not rules.admits(item)}
+        items = _as_of_now([draw.row for draw in draws], attempt, request.now)
+        found = {draw.row for draw in draws if (item := items.get(draw.row)) is None or not rules.admits(item)}
         if not found:
             return laid, items
         gone |= found
@@ -266,31 +265,31 @@ def _may_have_ended(attempt: Attempt, now: float) -> bool:
     return not attempt.parts.catalogue.view.is_fresh(now, UNSEEN_S)
 
 
-def _as_of_now(ids: list[str], attempt: Attempt, now: float) -> dict[str, Item]:
-    """Those items without the rooms that ended: as of the last look, or by their leases in the store where that was long ago.
+def _as_of_now(rows: list[int], attempt: Attempt, now: float) -> dict[int, Item]:
+    """The items of those rows without the rooms that ended: as of the last look, or by their leases in the store after that.
 
     Media are as of the last look, a fifth of a second ago: reading a page's again cost as much as arranging it.
     """
-    held = {item.item_id: item for item in attempt.view.known(ids)}
-    rooms = [item for item in held.values() if item.is_room]
+    held = attempt.view.items_at(rows)
+    rooms = {row: item for row, item in held.items() if item.is_room}
     if not rooms:
         return held
     catalogue = attempt.parts.catalogue
     if catalogue.view.is_fresh(now):
-        ended = catalogue.view.ended(rooms, now)
-        return {one: item for one, item in held.items() if one not in ended} if ended else held
+        ended = catalogue.view.ended(list(rooms), now)
+        return {row: item for row, item in held.items() if row not in ended} if ended else held
     return held | attempt.store(lambda: catalogue.still_live(rooms), dict)
 
 
-def _feed(request: FeedRequest, composed: Composed, draws: list[Draw], items: dict[str, Item]) -> Feed:
+def _feed(request: FeedRequest, composed: Composed, draws: list[Draw], items: dict[int, Item]) -> Feed:
     attempt = composed.attempt
     if not draws:
         attempt.degraded[NO_CANDIDATES] = "nothing may be shown"
     for reason in attempt.degraded:
         attempt.parts.metrics.degradations.labels(reason).inc()
-    retrieval, id_of = attempt.retrieval, attempt.view.table.id_of
+    retrieval = attempt.retrieval
     answered = MODEL_UNAVAILABLE not in attempt.degraded
-    shown = tuple(_shown(place, draw, items[id_of[draw.row]], composed.scores) for place, draw in enumerate(draws))
+    shown = tuple(_shown(place, draw, items[draw.row], composed.scores) for place, draw in enumerate(draws))
     return Feed(
         request_id=request.request_id,
         user_id=request.user_id,
@@ -328,12 +327,11 @@ def _shown(place: int, draw: Draw, item: Item, scores: Scores) -> FeedItem:
 
 
 def _impressions(
-    request: FeedRequest, feed: Feed, composed: Composed, draws: list[Draw], items: dict[str, Item]
+    request: FeedRequest, feed: Feed, composed: Composed, draws: list[Draw], items: dict[int, Item]
 ) -> list[Impression]:
     """One event a shown item, with the very values the ranker saw."""
-    attempt = composed.attempt
     numbers_of = told(_numbers_of(draws, composed, request))
-    shared, view = shared_part(composed.viewer, request.surface), attempt.view
+    shared = shared_part(composed.viewer, request.surface)
     at = utc(request.now)
     return [
         Impression(
@@ -353,7 +351,7 @@ def _impressions(
             propensity=draw.propensity,
             explored=draw.explored,
             scores=item.scores or None,
-            features=logged(view.items.get(item.item_id, items[item.item_id]), numbers, shared),
+            features=logged(items[draw.row], numbers, shared),
         )
         for item, draw, numbers in zip(feed.items, draws, numbers_of, strict=True)
     ]

@@ -36,6 +36,7 @@ GONE_SHARE = 0.05  # of an index's rows: up to that much what searches ask for b
 _NOBODY = values(Entity.USER, {}, 0.0)
 _NO_CREATOR = values(Entity.CREATOR, {}, 0.0)
 _NO_PAIR = values(Entity.PAIR, {}, 0.0)
+_NO_PLACE = -1
 NO_ROWS: Rows = np.zeros(0, np.intp)
 
 
@@ -69,7 +70,7 @@ class Retrieval:
 
     def embedding_of(self, row: int) -> Matrix | None:
         """The embedding of an item row, wherever it is held."""
-        place = self.places.place_of.get(row)
+        place = self.places.place_of(row)
         if place is not None:
             return self.media.vector(place) if place < self.media.rows else None
         found = np.flatnonzero(self.room_rows == row)
@@ -79,8 +80,7 @@ class Retrieval:
         """Item rows that viewers of those items also chose, best first."""
         if not len(self.release.neighbours.media.of):
             return NO_ROWS
-        place_of = self.places.place_of
-        seeds = [place for row in rows if (place := place_of.get(row)) is not None]
+        seeds = [place for row in rows if (place := self.places.place_of(row)) is not None]
         if not seeds:
             return NO_ROWS
         return self.places.row_at.array[self.release.neighbours.of_many(seeds)[0]]
@@ -96,7 +96,7 @@ class Places:
         self._release = release
         self._writing = threading.Lock()
         self.row_at = Growing(np.intp)  # by place; UNKNOWN where the item is gone
-        self.place_of: dict[int, int] = {}
+        self._place_at = Growing(np.int32, fill=_NO_PLACE)  # by item row
         self.row_at.reach(release.index.rows)
         self._emptied: list[tuple[str, int]] = []  # places beside the index and what they held, since last asked
         self._moved = True  # whether the index's own places changed, since last asked
@@ -113,12 +113,19 @@ class Places:
 
     def _hold(self, place: int, row: int) -> None:
         self.row_at.put(place, row)
-        self.place_of[row] = place
+        self._place_at.put(row, place)
+
+    def place_of(self, row: int) -> int | None:
+        """The place that holds an item row."""
+        places = self._place_at.array
+        place = int(places[row]) if row < len(places) else _NO_PLACE
+        return None if place == _NO_PLACE else place
 
     def _empty(self, item_id: str, row: int) -> None:
-        place = self.place_of.pop(row, None)
+        place = self.place_of(row)
         if place is None:
             return
+        self._place_at.put(row, _NO_PLACE)
         self.row_at.put(place, UNKNOWN)
         if place < self._release.index.rows:
             self._moved = True

@@ -4,7 +4,7 @@ Candidates are rows of the item table. Words and ids of the viewer become row an
 array work. What was served is logged from the same arrays that the ranker saw.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -61,7 +61,8 @@ class Met(NamedTuple):
     positive: Rows  # of the RECENT latest in recent_positive
     follows: Rows  # creators
     blocked: Rows  # creators
-    paired: Mapping[int, str]  # creator row -> creator id, of those she has something with
+    paired: Rows  # creators she has something with
+    paired_ids: Sequence[str]  # their ids, in the same order
 
 
 @dataclass(frozen=True)
@@ -95,25 +96,36 @@ class Viewer:
 
 
 def _met(viewer: Viewer, view: CatalogueView) -> Met:
-    values_, row_of = viewer.values, view.table.row_of
+    values_, pairs = viewer.values, list(viewer.pairs)
     seen, recent, positive = values_["seen"], values_["recent_media_7d"], values_["recent_positive"][:RECENT]
-    row_at = {one: row_of.get(one) for one in dict.fromkeys((*seen, *recent, *positive))}  # the lists say much the same
-
-    def rows(ids: Iterable[str]) -> Rows:
-        return np.array([row for one in ids if (row := row_at[one]) is not None], np.intp)
-
-    creator_row = view.table.creator_row
-    paired = {row: one for one in viewer.pairs if (row := creator_row.get(one)) is not None}
+    of_seen, of_recent, of_positive = _parts(view.table.rows([*seen, *recent, *positive]), len(seen), len(recent))
+    follows, blocked = values_["follows"], values_["blocked_creators"]
+    hosts, of_follows, of_blocked, paired = _parts(
+        view.table.creators([*recent, *follows, *blocked, *pairs]), len(recent), len(follows), len(blocked)
+    )
+    ids = pairs if paired.all() else [one for one, row in zip(pairs, paired.tolist(), strict=True) if row]
     return Met(
-        rows(seen), rows(recent), maker_rows(recent, view), rows(positive),
-        maker_rows(values_["follows"], view), maker_rows(values_["blocked_creators"], view), paired,
+        _known(of_seen), _known(of_recent), _known(hosts), _known(of_positive), _known(of_follows), _known(of_blocked),
+        _known(paired), ids,
     )  # fmt: skip
 
 
-def maker_rows(ids: Iterable[str], view: CatalogueView) -> Rows:
+def _parts(rows: Rows, *lengths: int) -> Iterator[Rows]:
+    """Rows in pieces of those lengths, and what is left."""
+    begin = 0
+    for length in lengths:
+        yield rows[begin : begin + length]
+        begin += length
+    yield rows[begin:]
+
+
+def _known(rows: Rows) -> Rows:
+    return rows[rows > 0]
+
+
+def maker_rows(ids: Sequence[str], view: CatalogueView) -> Rows:
     """Rows of the creators that are known."""
-    row_of = view.table.creator_row
-    return np.array([row for one in ids if (row := row_of.get(one)) is not None], np.intp)
+    return _known(view.table.creators(ids))
 
 
 def in_locale(locale: str | None, viewer: Viewer, pool: Pool, view: CatalogueView) -> npt.NDArray[np.bool_] | None:
@@ -163,11 +175,14 @@ def _pairs(
     viewer: Viewer, known: Met, makers: npt.NDArray[np.int32], now: float
 ) -> tuple[Rows, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """The creators of the pool that the viewer has something with: starts of theirs, and when the last was (NaN: never)."""
-    paired = np.fromiter(known.paired, np.intp, len(known.paired))
-    here = paired[present(paired, makers)]
-    states = [viewer.pairs[known.paired[row]] for row in here.tolist()]
+    here = np.flatnonzero(present(known.paired, makers))
+    states = [viewer.pairs[known.paired_ids[place]] for place in here.tolist()]
     starts = np.array([value(_WATCHES, one, now) for one in states], np.float64)
-    return here, starts, np.array([value(_LAST_WATCH, one, now) for one in states], np.float64)  # None is NaN
+    return (
+        known.paired[here],
+        starts,
+        np.array([value(_LAST_WATCH, one, now) for one in states], np.float64),
+    )  # None is NaN
 
 
 def told(numbers: Raw) -> list[list[float | None]]:

@@ -227,5 +227,7 @@ def test_places_told_by_two_threads_at_once_end_as_the_catalogue_does(world: Sma
     assert retrieval is not None and background.releases.refused == ""
     near = searched(proxy, vector_of(proxy, "m1"), 100)
     assert sorted(near) == sorted(one for one in view.items if one[0] in "mn")
-    for row, place in retrieval.places.place_of.items():
-        assert retrieval.places.row_at.array[place] == row
+    places = {row: retrieval.places.place_of(row) for row in view.table.row_of.values()}
+    assert sum(place is not None for place in places.values()) == len(near)
+    for row, place in places.items():
+        assert place is None or retrieval.places.row_at.array[place] == row
