@@ -39,6 +39,7 @@ class IvfIndex:
         self._folder = folder
         self._parameters: WeakKeyDictionary[Keep, Any] = WeakKeyDictionary()
         self._widening = 1.0
+        self._width = int(native.d)
 
     @property
     def rows(self) -> int:
@@ -48,7 +49,7 @@ class IvfIndex:
     @property
     def width(self) -> int:
         """Numbers in an embedding."""
-        return int(self._native.d)
+        return self._width
 
     @property
     def nlist(self) -> int:

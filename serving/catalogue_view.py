@@ -16,7 +16,7 @@ from serving.held import HeldState, Warm
 from serving.item_columns import KINDS, ItemColumns, Rows
 from serving.item_rows import GONE, TAGS
 from serving.item_table import ItemTable
-from serving.loops import rooms_of_hosts
+from serving.loops import rooms_of_hosts, worded
 from serving.trend import NO_TREND, Trend
 
 FRESH_S = 0.3  # of event and of wall time since a refresh began: leases that old are not read again for a page
@@ -117,13 +117,12 @@ class CatalogueView:
         They are read from the records: what the request looks at next is then near, which `items` is not.
         """
         held, words = self.columns.held, self.columns.words.words
-        rows = self.table.rows(keys)
-        columns = (held.kind[rows], held.category[rows], held.own_tags[rows], held.tags[rows])
+        said = worded(self.table.rows(keys), held.kind, held.category, held.own_tags, held.tags)
         found: dict[str, Mapping[str, Any]] = {}
-        for key, kind, category, own, tags in zip(keys, *(column.tolist() for column in columns), strict=True):
+        for key, (kind, category, own, *tags) in zip(keys, said.tolist(), strict=True):
             if kind != GONE and own <= TAGS:
-                said = [words[number] for number in tags[:own] if number]  # 0: being written just now
-                found[key] = {"category": words[category], "content_type": KINDS[kind], "tags": said}
+                known = [words[number] for number in tags[:own] if number]  # 0: being written just now
+                found[key] = {"category": words[category], "content_type": KINDS[kind], "tags": known}
         for key in keys if len(found) < len(keys) else ():
             if key not in found:
                 item = self.items.get(key)

@@ -6,7 +6,7 @@ next search.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
@@ -32,6 +32,9 @@ class IndexView:
     left: Mapping[str, Keep | None]  # by label, of the index's own rows; None: all
     codes: Mapping[str, int]
     bound: int = BOUND
+    _rows: dict[str, Rows] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )  # by label, when asked for
 
     @property
     def rows(self) -> int:
@@ -55,11 +58,17 @@ class IndexView:
 
     def search_added(self, query: Matrix, k: int, *, only: str = ALL) -> Found:
         """The same among the rows added alone."""
-        scores = self.added @ checked(query, self.index)
-        wanted = self.labels != _GONE if only == ALL else self.labels == self.codes[only]
-        rows = np.flatnonzero(wanted).astype(np.int32)
-        found = best(rows, scores[rows], k)
+        scores, rows = self.added @ checked(query, self.index), self._rows_of(only)
+        found = best(rows, scores if len(rows) == len(scores) else scores[rows], k)
         return Found(found.rows + np.int32(self.index.rows), found.scores)
+
+    def _rows_of(self, only: str) -> Rows:
+        """The rows added that carry a label and are not gone, counted from the first of them; found once."""
+        rows = self._rows.get(only)
+        if rows is None:
+            wanted = self.labels != _GONE if only == ALL else self.labels == self.codes[only]
+            rows = self._rows[only] = np.flatnonzero(wanted).astype(np.int32)
+        return rows
 
     def vector(self, row: int) -> Matrix:
         """The embedding of a row, gone or not."""

@@ -1,5 +1,6 @@
 """The proxy's Prometheus metrics, in a registry of their own."""
 
+from collections import deque
 from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -11,19 +12,44 @@ SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.1, 0.15, 0.25, 0.5, 1.
 STAGES = ("hydrate", "embed", "recall", "rank", "arrange", "log")
 
 
+AT_ONCE = 256  # observations that are told together: one by one each finds its code in no cache
+
+
+class Observed:
+    """Observations that histograms are told of later, many at once."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Histogram, float]] = deque()
+
+    def observe(self, histogram: Histogram, amount: float) -> None:
+        """Take one; safe among threads."""
+        self._waiting.append((histogram, amount))
+        if len(self._waiting) >= AT_ONCE:
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell of all that wait."""
+        while self._waiting:
+            try:
+                histogram, amount = self._waiting.popleft()
+            except IndexError:  # another thread told of it
+                return
+            histogram.observe(amount)
+
+
 class Timed:
-    """A block whose wall seconds a histogram is told; a generator's context manager costs twice as much."""
+    """A block whose wall seconds are observed; a generator's context manager costs twice as much."""
 
-    __slots__ = ("_begun", "_histogram")
+    __slots__ = ("_begun", "_histogram", "_observed")
 
-    def __init__(self, histogram: Histogram) -> None:
-        self._histogram = histogram
+    def __init__(self, histogram: Histogram, observed: Observed) -> None:
+        self._histogram, self._observed = histogram, observed
 
     def __enter__(self) -> None:
         self._begun = perf_counter()
 
     def __exit__(self, *_: object) -> None:
-        self._histogram.observe(perf_counter() - self._begun)
+        self._observed.observe(self._histogram, perf_counter() - self._begun)
 
 
 class Metrics:
@@ -73,13 +99,23 @@ class Metrics:
         )
 
         self._stages = {name: self.stages.labels(name) for name in STAGES}
+        self._observed = Observed()
 
     def stage(self, name: str) -> "Timed":
         """Time one of STAGES."""
-        return Timed(self._stages[name])
+        return Timed(self._stages[name], self._observed)
+
+    def made(self, seconds: float) -> None:
+        """A feed took that long."""
+        self._observed.observe(self.seconds, seconds)
+
+    def ranked(self, candidates: int) -> None:
+        """So many candidates were ranked."""
+        self._observed.observe(self.candidates, candidates)
 
     def text(self) -> bytes:
         """The exposition format."""
+        self._observed.tell()
         return generate_latest(self._registry)
 
 

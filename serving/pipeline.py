@@ -66,7 +66,7 @@ def recommend(request: FeedRequest, parts: FeedParts) -> Feed:
     attempt = Attempt(parts, parts.assign(request.user_id))
     composed = compose(request, attempt)
     feed = show(composed, request)
-    parts.metrics.seconds.observe(attempt.spent_s())
+    parts.metrics.made(attempt.spent_s())
     return feed
 
 
@@ -95,7 +95,7 @@ def compose(request: FeedRequest, attempt: Attempt) -> Composed:
         rules = Eligibility.of(viewer, request, attempt.view)
         query = Query(request, viewer, embedding)
         pool = recall(query, attempt.view, attempt.retrieval, rules, parts.config.quotas)
-    parts.metrics.candidates.observe(len(pool.rows))
+    parts.metrics.ranked(len(pool.rows))
     with stage("rank"):
         ranked = _rank(pool, viewer, request, attempt)
     if ranked is not None:
