@@ -10,7 +10,7 @@ import pytest
 from serving.ann import IvfIndex
 from serving.errors import BadQuery
 from serving.exact import Exact
-from serving.index import Index, Keep, Matrix
+from serving.index import Index, Keep, Matrix, checked
 
 WIDTH = 8
 Make = Callable[[Matrix], Index]
@@ -101,12 +101,18 @@ def test_size_and_width_are_the_matrix_s(make: Make) -> None:
         (np.zeros(3, np.float32), r"shape \(3,\).*\(8,\)"),
         (CIRCLE, r"shape \(36, 8\)"),
         (np.full(WIDTH, np.nan, np.float32), "finite"),
+        (np.array([1.0] * (WIDTH - 1) + [np.inf], np.float32), "finite"),
     ],
-    ids=["too short", "a matrix", "not a number"],
+    ids=["too short", "a matrix", "not a number", "infinite"],
 )
 def test_a_query_that_does_not_fit_is_refused(make: Make, query: Matrix, said: str) -> None:
     with pytest.raises(BadQuery, match=said):
         make(CIRCLE).search(query, 5)
+
+
+def test_a_query_of_huge_numbers_is_finite_though_its_square_is_not() -> None:
+    huge = np.full(WIDTH, 3e30, np.float32)
+    assert checked(huge, Exact(CIRCLE)) is huge
 
 
 def test_rows_of_another_index_are_refused(make: Make) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.delta import FIRST, Delta
+from serving.delta import ALL, FIRST, Delta
 from serving.errors import BadQuery
 from serving.exact import Exact
 from serving.index import Index, Matrix
@@ -169,3 +169,22 @@ def test_readers_beside_a_writer_see_whole_states(index: Index) -> None:
     assert wrong == []
     assert len(seen) >= 200  # the readers read while it wrote
     assert rows(delta, 1, 3) == [36 + n, 0, 1]
+
+
+def test_searches_beside_the_index_are_a_plain_search_by_label_before_and_after_some_are_gone() -> None:
+    pick = np.random.default_rng(5)
+    delta = Delta(
+        Exact(pick.normal(size=(3, 4)).astype(np.float32)), labels={"a": np.ones(3, bool), "b": np.zeros(3, bool)}
+    )
+    vectors, names = pick.normal(size=(40, 4)).astype(np.float32), ["ab"[n % 2] for n in range(40)]
+    delta.add(vectors, names)
+    gone: list[int] = []
+    for also in ([], [0, 5, 39], [1, 3, 7]):
+        if also:
+            delta.remove([3 + one for one in also])
+            gone += also
+        query = pick.normal(size=4).astype(np.float32)
+        for only in (ALL, "a", "b", "a"):
+            fine = [n for n in range(40) if n not in gone and only in (ALL, names[n])]
+            wanted = sorted(fine, key=lambda n: -float(vectors[n] @ query))[:10]
+            assert (delta.view.search_added(query, 10, only=only).rows - 3).tolist() == wanted
