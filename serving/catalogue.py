@@ -185,13 +185,12 @@ class Catalogue:
         row = self._table.put(one, state, creator_id=item.creator_id, now=now)
         if old is None or old.fingerprint != item.fingerprint or item.is_room:
             self._columns.put(row, item)
-        while row >= len(self._at):
-            self._at.append(None)
-        self._at[row] = item
         if old is None:
             for learner in self._learners:
                 learner.item(one, row)
-        self._items[one] = item
+        while row >= len(self._at):
+            self._at.append(None)
+        self._items[one] = self._at[row] = item  # together, and last: what fails before is let go of by `_forget`
         if item.is_room:
             self._rooms.add(one)
         else:

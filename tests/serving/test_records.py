@@ -91,6 +91,31 @@ def test_an_attribute_of_another_kind_than_it_should_be_is_that_items_own_matter
     assert "new" in proxy.parts.catalogue.view.items and "m4" not in proxy.parts.catalogue.view.items
 
 
+def test_of_an_item_that_fails_half_way_nothing_is_held_in_its_row_either(world: SmallWorld) -> None:
+    catalogue, rows = world.proxy().parts.catalogue, dict[str, int]()
+
+    class Failing:
+        """A learner that cannot take one item."""
+
+        def item(self, item_id: str, row: int) -> None:
+            rows[item_id] = row
+            if item_id == "new":
+                raise ValueError("no room")
+
+        def gone(self, item_id: str, row: int) -> None: ...
+
+        def creator(self, creator_id: str, row: int) -> None: ...
+
+    catalogue.attach(Failing())
+    for one in ("new", "other"):
+        world.publish(one, creator="c1", at=NOW + 1)
+    catalogue.refresh(NOW + 1)
+    view = catalogue.view
+    assert {item.item_id for item in view.items_at(rows.values()).values()} == {"other"}
+    assert view.table.rows(["new", "other"]).tolist() == [0, rows["other"]]
+    assert "new" not in view.items and "new" not in view.table.row_of
+
+
 def test_a_proxy_starts_with_a_record_that_cannot_be_read_and_with_a_store_that_fails_otherwise(
     corrupt: SmallWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
