@@ -88,7 +88,8 @@ class Formula:
                 for column, term in zip(columns, self.terms, strict=True):
                     part = _part(self.kind, term, probabilities[:, column].astype(np.float64))
                     out = out + part if self.kind == "sum" else out * part
-        if not math.isfinite(out.sum()) and not np.isfinite(out).all():  # a finite sum has no other terms
+            whole = out.sum()
+        if not math.isfinite(whole) and not np.isfinite(out).all():  # a finite sum has no other terms
             row = int(np.flatnonzero(~np.isfinite(out))[0])
             raise BadScores(
                 f"row {row} of the scores, {probabilities[row].tolist()}, makes no score; allowed are 0 to 1"
