@@ -51,12 +51,9 @@ class Top:
         for bucket, items in state.items():
             if first < bucket <= last:
                 for key, amount in items.items():
-                    found = look(key).get(self.word) or ()
-                    if isinstance(found, str):  # not as a list of one: most are one word, and a viewer has hundreds
-                        totals[found] = totals.get(found, 0) + amount
-                    else:
-                        for word in found:
-                            totals[word] = totals.get(word, 0) + amount
+                    found = look(key).get(self.word)
+                    for word in (found,) if isinstance(found, str) else found or ():
+                        totals[word] = totals.get(word, 0) + amount
         return [word for _, word in sorted([(-total, word) for word, total in totals.items()])[: self.size]]
 
 

@@ -82,14 +82,12 @@ class Formula:
         out = np.full(len(probabilities), 0.0 if self.kind == "sum" else 1.0)
         with np.errstate(invalid="ignore"):
             if self.kind == "sum" and all(term.power == 1.0 for term in self.terms):
-                read = probabilities if columns == list(range(len(names))) else probabilities[:, columns]
-                out = read.astype(np.float64) @ np.array([term.number for term in self.terms])
+                out = probabilities[:, columns].astype(np.float64) @ np.array([term.number for term in self.terms])
             else:
                 for column, term in zip(columns, self.terms, strict=True):
                     part = _part(self.kind, term, probabilities[:, column].astype(np.float64))
                     out = out + part if self.kind == "sum" else out * part
-            whole = out.sum()
-        if not math.isfinite(whole) and not np.isfinite(out).all():  # a finite sum has no other terms
+        if not np.isfinite(out).all():
             row = int(np.flatnonzero(~np.isfinite(out))[0])
             raise BadScores(
                 f"row {row} of the scores, {probabilities[row].tolist()}, makes no score; allowed are 0 to 1"

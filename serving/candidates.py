@@ -4,6 +4,7 @@ source that named it within its quota. A source that has nothing to start from i
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -117,5 +118,5 @@ def _rooms_of_similar_hosts(query: Query, view: CatalogueView, retrieval: Retrie
     if not len(view.live) or not lists.hosts.ids:
         return NO_ROWS
     recent = query.viewer.values["recent_positive"][:RECENT]
-    recent = [one for one, row in zip(recent, view.table.creators(recent).tolist(), strict=True) if row]
+    recent = list(compress(recent, view.table.creators(recent).tolist()))
     return view.rooms_of(maker_rows(lists.hosts_like(recent)[0], view)) if recent else NO_ROWS

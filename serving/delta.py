@@ -32,9 +32,8 @@ class IndexView:
     left: Mapping[str, Keep | None]  # by label, of the index's own rows; None: all
     codes: Mapping[str, int]
     bound: int = BOUND
-    _rows: dict[str, Rows] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )  # by label, when asked for
+    # Of the rows added, by label; found when first asked for.
+    _rows: dict[str, Rows] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def rows(self) -> int:

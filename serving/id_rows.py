@@ -7,7 +7,7 @@ A slot holds an id's hash, not the id: 64 bits of Python's own hash, keyed by ch
 ids two share one with odds of 1 in 4 million; then both are looked up as one of them.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +85,7 @@ class IdRows:
         """The id has that row no longer."""
         take(self._slots, hash(one), row)
 
-    def rows(self, ids: Collection[str] | Sequence[str]) -> Rows:
+    def rows(self, ids: Collection[str]) -> Rows:
         """The rows of ids, 0 for one that has none."""
         return found(self._slots, np.fromiter(map(hash, ids), np.int64, len(ids)))
 

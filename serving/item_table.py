@@ -65,7 +65,7 @@ class ItemTable:
     def __init__(self, rows: ItemRows | None = None) -> None:
         self._rows = rows or ItemRows()
         self.row_of: dict[str, int] = {}
-        self._items_at, self._creators_at = IdRows(), IdRows()  # the same as in the dicts, for many ids at once
+        self._item_slots, self._creator_slots = IdRows(), IdRows()  # the same as in the dicts, for many ids at once
         self._creators = Growing(np.float64, len(_CREATOR))
         self._creators.array[UNKNOWN] = np.nan
         self.id_of: list[str] = [""]  # item id by row, kept after the item went
@@ -96,7 +96,7 @@ class ItemTable:
         """The item is gone; its row is used again when no request can hold it any more."""
         row = self.row_of.pop(item_id, None)
         if row is not None:
-            self._items_at.drop(item_id, row)
+            self._item_slots.drop(item_id, row)
             self._free.append((time.monotonic(), row))
             self._schedule.put(item_id, None)
 
@@ -106,11 +106,11 @@ class ItemTable:
 
     def rows(self, item_ids: Sequence[str]) -> Rows:
         """The rows of items, UNKNOWN for one that is not held; keep them through a request, not longer."""
-        return self._items_at.rows(item_ids)
+        return self._item_slots.rows(item_ids)
 
     def creators(self, creator_ids: Sequence[str]) -> Rows:
         """The rows of creators, UNKNOWN for one that is not known."""
-        return self._creators_at.rows(creator_ids)
+        return self._creator_slots.rows(creator_ids)
 
     def makers(self, rows: Rows) -> npt.NDArray[np.int32]:
         """The creators' rows."""
@@ -141,7 +141,7 @@ class ItemTable:
         while row >= len(self.id_of):
             self.id_of.append("")
         self.id_of[row] = item_id
-        self._items_at.put(item_id, row)
+        self._item_slots.put(item_id, row)
         self.row_of[item_id] = row
 
     def _row(self) -> int:
@@ -155,7 +155,7 @@ class ItemTable:
         if row is None:
             row = len(self.creator_row) + 1
             self._creators.put(row, _CREATORS.numbers({}, 0.0))
-            self._creators_at.put(creator_id, row)
+            self._creator_slots.put(creator_id, row)
             self.creator_row[creator_id] = row
             if self.new_creator is not None:
                 self.new_creator(creator_id, row)

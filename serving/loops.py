@@ -231,10 +231,8 @@ def met(
 @native("int32[:, ::1](int64[::1], int8[:], int32[:], int16[:], int32[:, :])")
 def worded(rows: Rows, kind: Kinds, category: Codes, own_tags: npt.NDArray[np.int16], tags: Codes) -> Codes:
     """[n, 3 + tags] kind, category, how many tags of its own, and tags of each row; a row beyond the arrays is row 0."""
-    out, size = (
-        np.empty((len(rows), 3 + tags.shape[1]), np.int32),
-        min(len(kind), len(category), len(own_tags), len(tags)),
-    )
+    out = np.empty((len(rows), 3 + tags.shape[1]), np.int32)
+    size = min(len(kind), len(category), len(own_tags), len(tags))
     for at in range(len(rows)):
         row = rows[at] if 0 <= rows[at] < size else 0
         out[at, 0], out[at, 1], out[at, 2] = kind[row], category[row], own_tags[row]

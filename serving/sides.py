@@ -6,6 +6,7 @@ array work. What was served is logged from the same arrays that the ranker saw.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,10 +104,9 @@ def _met(viewer: Viewer, view: CatalogueView) -> Met:
     hosts, of_follows, of_blocked, paired = _parts(
         view.table.creators([*recent, *follows, *blocked, *pairs]), len(recent), len(follows), len(blocked)
     )
-    ids = pairs if paired.all() else [one for one, row in zip(pairs, paired.tolist(), strict=True) if row]
     return Met(
         _known(of_seen), _known(of_recent), _known(hosts), _known(of_positive), _known(of_follows), _known(of_blocked),
-        _known(paired), ids,
+        _known(paired), list(compress(pairs, paired.tolist())),
     )  # fmt: skip
 
 
@@ -178,11 +178,8 @@ def _pairs(
     here = np.flatnonzero(present(known.paired, makers))
     states = [viewer.pairs[known.paired_ids[place]] for place in here.tolist()]
     starts = np.array([value(_WATCHES, one, now) for one in states], np.float64)
-    return (
-        known.paired[here],
-        starts,
-        np.array([value(_LAST_WATCH, one, now) for one in states], np.float64),
-    )  # None is NaN
+    last = np.array([value(_LAST_WATCH, one, now) for one in states], np.float64)  # None is NaN
+    return known.paired[here], starts, last
 
 
 def told(numbers: Raw) -> list[list[float | None]]:
